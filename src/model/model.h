@@ -24,6 +24,17 @@ typedef struct aa_block {                 /* views of one block's rows */
     aa_linear qkv, out, gate_up, down;
 } aa_block;
 
+/* Gradients of embedding lookups of one update, kept apart while the embedding is also the head: the
+ * head's gradient sums over every token of the update, and adding lookups in between would make the bits
+ * depend on how the update is split into micro-batches. Only rows that were looked up take room.     */
+typedef struct aa_lookup {
+    size_t max_tokens, max_rows, n_rows;  /* per update; rows in use                                 */
+    int32_t *slot;                        /* [V] 1 + the id's row in grads, 0: none yet              */
+    int32_t *ids;                         /* [max_rows] the id of each row                           */
+    int32_t *token_slot;                  /* [max_tokens] row of each token of the current call      */
+    aa_real *grads;                       /* [max_rows][C], zero beyond n_rows                       */
+} aa_lookup;
+
 typedef struct aa_model {
     aa_config config;
     size_t n_tensors; aa_tensor *tensors; /* the parameter table, in memory order                   */
@@ -34,6 +45,7 @@ typedef struct aa_model {
     size_t span;                          /* elements of the span                                   */
     aa_real *rope_table;                  /* [n_pos][D] cos | sin                                    */
     size_t n_pos;
+    aa_lookup lookup;                     /* tied models that train: aa_model_lookup_init            */
 } aa_model;
 
 typedef enum { AA_MODEL_PARAMS = 0, AA_MODEL_GRADS = 1, AA_MODEL_PACKED = 2 } aa_model_parts;
@@ -47,6 +59,10 @@ size_t aa_model_rows(const aa_config *c, aa_tensor *rows, size_t max);
  * layout. n_pos: positions the rope table covers (>= seq).                                           */
 aa_status aa_model_init(aa_model *m, const aa_config *c, unsigned parts, size_t n_pos, aa_cpu *cpu,
                         aa_arena *arena, aa_err *err) AA_MUST_USE;
+/* Room for the lookup gradients of updates of up to update_tokens tokens (all micro-batches together).
+ * Does nothing unless tied. Without it lookups go straight into the gradient: right, but a split batch
+ * then differs in the last bits.                                                                     */
+aa_status aa_model_lookup_init(aa_model *m, size_t update_tokens, aa_arena *arena, aa_err *err) AA_MUST_USE;
 /* Initial weights from a seed; element order and streams do not depend on other rows. Matrices normal
  * with std 0.02-like fan-in scaling (documented in init.c), output projections scaled by 1/sqrt(2L) or
  * zero, norms 1, biases 0.                                                                           */
@@ -73,15 +89,19 @@ aa_status aa_activations_new(aa_activations **out, const aa_model *m, aa_pass pa
 aa_status aa_model_loss(aa_model *m, aa_backend *be, aa_activations *a, const aa_batch *b, aa_real *loss,
                         aa_err *err) AA_MUST_USE;
 /* Same, and adds gradient_scale * d(sum of losses) to every row's grad. A batch split into several calls
- * leaves the same bits in grad as one call.                                                            */
+ * leaves the same bits in grad as one call. An update ends with aa_model_finish_grads.                  */
 aa_status aa_model_loss_and_grad(aa_model *m, aa_backend *be, aa_activations *a, const aa_batch *b,
                                  aa_real *loss, aa_real gradient_scale, aa_err *err) AA_MUST_USE;
+
+/* Adds the lookup gradients kept apart to the embedding's gradient: once per update, after its last
+ * micro-batch and before anyone reads grads. Nothing to do (and no harm) when there are none.          */
+void aa_model_finish_grads(aa_model *m, aa_cpu *cpu);
 
 /* ---- incremental ----------------------------------------------------------------------------------- */
 
 typedef struct aa_kv {                    /* keys (after rope) and values of what was read so far      */
-    size_t len, capacity;                 /* positions */
-    aa_real *k, *v;                       /* [layers][capacity][K*D] each */
+    size_t len, capacity, width;          /* positions; width = K*D */
+    aa_real *k, *v;                       /* [layers][capacity][width] each */
 } aa_kv;
 aa_status aa_kv_init(aa_kv *kv, const aa_model *m, size_t capacity, aa_arena *arena, aa_err *err) AA_MUST_USE;
 /* Reads n more ids in one pass (a prompt, or one token) and gives the logits after the last one, [V].

@@ -1,0 +1,69 @@
+/* model/activations: the buffers of one forward and backward pass.
+ *
+ * For the passes in forward.c and backward.c, and for backends that take over more than linear
+ * maps. N = B*T rows (tokens) of a micro-batch; a row's sequence is row/T. A training pass keeps
+ * what backward needs, per block; an evaluation pass has one set of block buffers which all blocks
+ * share, x and x_mid being the same buffer, and the statistics NULL.
+ */
+#ifndef AA_MODEL_ACTIVATIONS_H
+#define AA_MODEL_ACTIVATIONS_H
+
+#include "model/model.h"
+
+typedef struct aa_block_activations {
+    aa_real *x;                  /* [N,C]        residual stream entering the block */
+    aa_real *n_attn, *rstd_attn; /* [N,C] [N]    its norm */
+    aa_real *qkv;                /* [N,(H+2K)D]  Wqkv n + b */
+    aa_real *qk;                 /* [N,ld_qk]    q and k as attention sees them, normed, rotated.
+                                    Without q/k norm, and in evaluation, this is qkv itself */
+    aa_real *rstd_q, *rstd_k;    /* [N,H] [N,K]  of the q/k norms */
+    aa_real *o, *lse;            /* [N,HD] [N,H] attention */
+    aa_real *x_mid;              /* [N,C]        residual stream between the halves */
+    aa_real *n_ffn, *rstd_ffn;   /* [N,C] [N] */
+    aa_real *gu;                 /* [N,2F]       gate and up; backward turns it into dgu */
+    aa_real *h;                  /* [N,F]        silu(gate) * up */
+} aa_block_activations;
+
+struct aa_activations {
+    aa_pass pass;
+    size_t max_rows, head_rows;           /* N at most; rows of a chunk of logits */
+    size_t ld_qkv, ld_qk;
+    /* the pass under way */
+    size_t B, T, N;
+    aa_kv *kv;                            /* where keys and values live; NULL: in qkv */
+    int32_t *pos;                         /* [N]          position of each row in its sequence */
+    aa_block_activations *blocks;         /* [L] */
+    aa_real *x_final;                     /* [N,C]        residual stream leaving the last block */
+    aa_real *n_final, *rstd_final;        /* [N,C] [N] */
+    aa_real *logits;                      /* [head_rows,V], then their gradient */
+    /* backward, shared by all blocks; training only */
+    aa_real *dx;                 /* [N,C]        gradient of the residual stream */
+    aa_real *dn;                 /* [N,C]        of a norm's output */
+    aa_real *dqkv, *dqk;         /* [N,ld_qkv] [N,ld_qk]; the same buffer without q/k norm */
+    aa_real *d_o, *delta;        /* [N,HD] [N,H] */
+    aa_real *dh;                 /* [N,F] */
+};
+
+/* The residual stream leaving block `layer`: what the next block reads. */
+static inline aa_real *aa_block_output(const aa_model *m, aa_activations *a, int layer) {
+    return layer + 1 < (int)m->config.layers ? a->blocks[layer + 1].x : a->x_final;
+}
+
+/* Starts a pass over B sequences of T rows, the first at position `first`. */
+void aa__activations_begin(aa_activations *a, size_t B, size_t T, size_t first, aa_kv *kv);
+/* The forward pass up to the final norm's output, n_final. */
+aa_status aa__model_forward(aa_model *m, aa_backend *be, aa_activations *a, const int32_t *ids,
+                            aa_err *err);
+/* Ids and targets must be in the vocabulary (they come from files), the batch within the plan. */
+aa_status aa__check_ids(const aa_model *m, const int32_t *ids, const int32_t *targets, size_t n,
+                        aa_err *err);
+
+/* Copies the new rows of k and v behind a layer's earlier ones; turns k, v and `at` to all of them.
+ */
+void aa__kv_append(aa_kv *kv, int layer, aa_attention *at, aa_real **k, aa_real **v);
+
+/* y[N,n_out] = x[N,n_in] W^T + b, begun and waited for. Rows are dense. */
+aa_status aa__linear(aa_backend *be, aa_real *y, const aa_real *x, size_t N, aa_linear *lin,
+                     aa_err *err);
+
+#endif

@@ -1,0 +1,151 @@
+/* model/backward: the transformer, backward.
+ *
+ * Each function is the reverse of the one of the same name in forward.c. dx is the gradient of the
+ * residual stream: a branch adds to it what flows back through its norm. Weight gradients
+ * accumulate, token after token in ascending order, so that a batch cut into micro-batches leaves
+ * the same bits; gradient_scale enters once, at the loss.
+ */
+#include "model/activations.h"
+
+/* Both gradients of y = x W^T + b from dy: dx = s dy W, dW += s dy^T x (and db). Rows are dense. */
+static aa_status linear_backward(aa_backend *be, aa_real *dx, const aa_real *dy, const aa_real *x,
+                                 size_t N, aa_linear *lin, double s, aa_err *err) {
+    const size_t n_in = lin->n_in, n_out = lin->n_out;
+    const aa_real scale = (aa_real)s;
+
+    AA_TRY(be->linear_dx_begin(be->self, dx, n_in, dy, n_out, N, lin, scale, false, err));
+    AA_TRY(be->linear_dw_begin(be->self, lin, dy, n_out, x, n_in, N, scale, err));
+    return be->wait(be->self, err);
+}
+
+/* loss, dn = d loss / d n_final, and the head's gradient, a chunk of tokens at a time */
+static aa_status head_backward(aa_model *m, aa_backend *be, aa_activations *a,
+                               const int32_t *targets, aa_real *loss, aa_real gradient_scale,
+                               aa_err *err) {
+    const size_t C = (size_t)m->config.dim, V = (size_t)m->config.vocab;
+    aa_cpu *cpu = be->cpu;
+    aa_real *dlogits = a->logits;
+
+    for (size_t n = 0; n < a->N; n += a->head_rows) {
+        const size_t rows = a->N - n < a->head_rows ? a->N - n : a->head_rows;
+        aa_real *n_final = a->n_final + n * C, *dn = a->dn + n * C;
+
+        /* [rows,V] */ AA_TRY(aa__linear(be, a->logits, n_final, rows, &m->head, err));
+        /* [rows,V] */ aa_cross_entropy(cpu, loss + n, dlogits, V, targets + n, rows, V,
+                                        gradient_scale);
+        /* [rows,C] */ AA_TRY(linear_backward(be, dn, dlogits, n_final, rows, &m->head, 1, err));
+    }
+    return AA_OK;
+}
+
+static aa_status ffn_half_backward(aa_model *m, aa_backend *be, aa_activations *a, int layer,
+                                   aa_err *err) {
+    const aa_config *c = &m->config;
+    const size_t C = (size_t)c->dim, F = (size_t)c->ffn, N = a->N;
+    const double s = c->residual_scale;
+    aa_block *w = &m->blocks[layer];
+    aa_block_activations *b = &a->blocks[layer];
+    aa_real *dgu = b->gu;
+
+    /* [N,F]  */ AA_TRY(linear_backward(be, a->dh, a->dx, b->h, N, &w->down, s, err));
+    /* [N,2F] */ aa_swiglu_backward(be->cpu, dgu, a->dh, b->gu, N, F);
+    /* [N,C]  */ AA_TRY(linear_backward(be, a->dn, dgu, b->n_ffn, N, &w->gate_up, 1, err));
+    /* [N,C]  */ aa_rmsnorm_backward(be->cpu, a->dx, w->norm_ffn->grad, a->dn, C, b->x_mid,
+                                     w->norm_ffn->data, b->rstd_ffn, (aa_rows){N, 1, C, C}, true);
+    return AA_OK;
+}
+
+static aa_status attention_half_backward(aa_model *m, aa_backend *be, aa_activations *a, int layer,
+                                         aa_err *err) {
+    const aa_config *c = &m->config;
+    const size_t C = (size_t)c->dim, H = (size_t)c->heads, K = (size_t)c->kv_heads;
+    const size_t D = (size_t)c->head_dim, N = a->N;
+    const double s = c->residual_scale;
+    const aa_attention at = {a->B, a->T, a->T, H, K, D, a->ld_qk, a->ld_qk, a->ld_qkv, H * D};
+    aa_block *w = &m->blocks[layer];
+    aa_block_activations *b = &a->blocks[layer];
+    const aa_real *q = b->qk, *k = b->qk + H * D, *v = b->qkv + (H + K) * D;
+    aa_real *dq = a->dqk, *dk = a->dqk + H * D, *dv = a->dqkv + (H + K) * D;
+    aa_cpu *cpu = be->cpu;
+
+    /* [N,HD]      */ AA_TRY(linear_backward(be, a->d_o, a->dx, b->o, N, &w->out, s, err));
+    /* [N,H+2K,D]  */ aa_attention_backward(cpu, dq, dk, dv, a->d_o, q, k, v, b->o, b->lse,
+                                            a->delta, &at);
+    /* [N,H+K,D]   */ aa_rope(cpu, dq, a->ld_qk, N, H + K, D, m->rope_table, a->pos, true);
+
+    if (c->qk_norm) {
+        /* [N,H,D] */ aa_rmsnorm_backward(cpu, a->dqkv, w->q_norm->grad, dq, a->ld_qk, b->qkv,
+                                          w->q_norm->data, b->rstd_q, (aa_rows){N, H, D, a->ld_qkv},
+                                          false);
+        /* [N,K,D] */ aa_rmsnorm_backward(cpu, a->dqkv + H * D, w->k_norm->grad, dk, a->ld_qk,
+                                          b->qkv + H * D, w->k_norm->data, b->rstd_k,
+                                          (aa_rows){N, K, D, a->ld_qkv}, false);
+    }
+    /* [N,C]       */ AA_TRY(linear_backward(be, a->dn, a->dqkv, b->n_attn, N, &w->qkv, 1, err));
+    /* [N,C]       */ aa_rmsnorm_backward(cpu, a->dx, w->norm_attn->grad, a->dn, C, b->x,
+                                          w->norm_attn->data, b->rstd_attn, (aa_rows){N, 1, C, C},
+                                          true);
+    return AA_OK;
+}
+
+/* The rows of the lookup buffer for this call's tokens, new ids getting the next free row. */
+static aa_status lookup_rows(aa_lookup *k, const int32_t *ids, size_t N, aa_err *err) {
+    for (size_t n = 0; n < N; n++) {
+        int32_t *slot = &k->slot[ids[n]];
+
+        if (n == k->max_tokens || (!*slot && k->n_rows == k->max_rows))
+            return aa_fail(err, AA_EINTERNAL, "an update has more than the %zu tokens planned",
+                           k->max_tokens);
+        if (!*slot) {
+            k->ids[k->n_rows++] = ids[n];
+            *slot = (int32_t)k->n_rows;
+        }
+        k->token_slot[n] = *slot - 1;
+    }
+    return AA_OK;
+}
+
+/* dE[ids[n]] += dx[n] */
+static aa_status embedding_backward(aa_model *m, aa_cpu *cpu, const aa_activations *a,
+                                    const int32_t *ids, aa_err *err) {
+    const size_t C = (size_t)m->config.dim;
+
+    if (!m->lookup.grads) {
+        aa_embedding_backward(cpu, m->embedding->grad, a->dx, ids, a->N, C);
+        return AA_OK;
+    }
+    AA_TRY(lookup_rows(&m->lookup, ids, a->N, err));
+    aa_embedding_backward(cpu, m->lookup.grads, a->dx, m->lookup.token_slot, a->N, C);
+    return AA_OK;
+}
+
+void aa_model_finish_grads(aa_model *m, aa_cpu *cpu) {
+    aa_lookup *k = &m->lookup;
+    const size_t C = (size_t)m->config.dim;
+
+    if (!k->n_rows) return;
+    aa_embedding_backward(cpu, m->embedding->grad, k->grads, k->ids, k->n_rows, C);
+    aa_zero(cpu, k->grads, k->n_rows * C);
+    for (size_t r = 0; r < k->n_rows; r++) k->slot[k->ids[r]] = 0;
+    k->n_rows = 0;
+}
+
+aa_status aa_model_loss_and_grad(aa_model *m, aa_backend *be, aa_activations *a,
+                                 const aa_batch *batch, aa_real *loss, aa_real gradient_scale,
+                                 aa_err *err) {
+    const size_t C = (size_t)m->config.dim;
+
+    aa_assert(a->pass == AA_PASS_TRAIN && m->grads && batch->T <= m->n_pos);
+    AA_TRY(aa__check_ids(m, batch->ids, batch->targets, batch->B * batch->T, err));
+    aa__activations_begin(a, batch->B, batch->T, 0, NULL);
+    AA_TRY(aa__model_forward(m, be, a, batch->ids, err));
+    /* [N,C] */ AA_TRY(head_backward(m, be, a, batch->targets, loss, gradient_scale, err));
+    /* [N,C] */ aa_rmsnorm_backward(be->cpu, a->dx, m->norm_final->grad, a->dn, C, a->x_final,
+                                    m->norm_final->data, a->rstd_final, (aa_rows){a->N, 1, C, C},
+                                    false);
+    for (int layer = (int)m->config.layers - 1; layer >= 0; layer--) {
+        AA_TRY(ffn_half_backward(m, be, a, layer, err));
+        AA_TRY(attention_half_backward(m, be, a, layer, err));
+    }
+    /* [V,C] */ return embedding_backward(m, be->cpu, a, batch->ids, err);
+}

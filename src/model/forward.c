@@ -1,0 +1,121 @@
+/* model/forward: the transformer, forward.
+ *
+ * One pass for training, evaluation, prefill and decoding: the only differences are which buffers
+ * exist (activations.c) and where keys and values live (a->kv). Shapes at the left; N = B*T rows, C
+ * model width, H heads, K kv heads, D head width, F feed-forward width, V vocabulary. backward.c
+ * has the same steps in reverse, with d before the names.
+ */
+#include "model/activations.h"
+
+aa_status aa__linear(aa_backend *be, aa_real *y, const aa_real *x, size_t N, aa_linear *lin,
+                     aa_err *err) {
+    const aa_epilogue plain = {.scale = 1};
+
+    AA_TRY(be->linear_forward_begin(be->self, y, lin->n_out, x, lin->n_in, N, lin, &plain, err));
+    return be->wait(be->self, err);
+}
+
+/* y = residual + s (x W^T + b): the end of a branch. */
+static aa_status linear_onto(aa_backend *be, aa_real *y, const aa_real *residual, double s,
+                             const aa_real *x, size_t N, aa_linear *lin, aa_err *err) {
+    const aa_epilogue onto = {.scale = (aa_real)s, .residual = residual, .ld_residual = lin->n_out};
+
+    AA_TRY(be->linear_forward_begin(be->self, y, lin->n_out, x, lin->n_in, N, lin, &onto, err));
+    return be->wait(be->self, err);
+}
+
+/* x_mid = x + s (Wo attention(q, k, v) + bo) */
+static aa_status attention_half(aa_model *m, aa_backend *be, aa_activations *a, int layer,
+                                aa_err *err) {
+    if (be->attention_half) return be->attention_half(be->self, m, a, layer, err);
+
+    const aa_config *c = &m->config;
+    const size_t C = (size_t)c->dim, H = (size_t)c->heads, K = (size_t)c->kv_heads;
+    const size_t D = (size_t)c->head_dim, N = a->N;
+    const aa_real eps = (aa_real)c->norm_eps;
+    const double s = c->residual_scale;
+    aa_block *w = &m->blocks[layer];
+    aa_block_activations *b = &a->blocks[layer];
+    aa_cpu *cpu = be->cpu;
+
+    /* [N,C]       */ aa_rmsnorm_forward(cpu, b->n_attn, C, b->rstd_attn, b->x, w->norm_attn->data,
+                                         (aa_rows){N, 1, C, C}, eps);
+    /* [N,(H+2K)D] */ AA_TRY(aa__linear(be, b->qkv, b->n_attn, N, &w->qkv, err));
+    aa_real *q = b->qk, *k = b->qk + H * D, *v = b->qkv + (H + K) * D;
+
+    if (c->qk_norm) {
+        /* [N,H,D] */ aa_rmsnorm_forward(cpu, q, a->ld_qk, b->rstd_q, b->qkv, w->q_norm->data,
+                                         (aa_rows){N, H, D, a->ld_qkv}, eps);
+        /* [N,K,D] */ aa_rmsnorm_forward(cpu, k, a->ld_qk, b->rstd_k, b->qkv + H * D,
+                                         w->k_norm->data, (aa_rows){N, K, D, a->ld_qkv}, eps);
+    }
+    /* [N,H+K,D]   */ aa_rope(cpu, q, a->ld_qk, N, H + K, D, m->rope_table, a->pos, false);
+
+    aa_attention at = {a->B, a->T, a->T, H, K, D, a->ld_qk, a->ld_qk, a->ld_qkv, H * D};
+    if (a->kv) aa__kv_append(a->kv, layer, &at, &k, &v);
+    /* [N,HD]      */ aa_attention_forward(cpu, b->o, b->lse, q, k, v, &at);
+    /* [N,C]       */ AA_TRY(linear_onto(be, b->x_mid, b->x, s, b->o, N, &w->out, err));
+    return AA_OK;
+}
+
+/* x_out = x_mid + s (Wdown (silu(gate) * up) + b) */
+static aa_status ffn_half(aa_model *m, aa_backend *be, aa_activations *a, int layer, aa_err *err) {
+    if (be->ffn_half) return be->ffn_half(be->self, m, a, layer, err);
+
+    const aa_config *c = &m->config;
+    const size_t C = (size_t)c->dim, F = (size_t)c->ffn, N = a->N;
+    aa_block *w = &m->blocks[layer];
+    aa_block_activations *b = &a->blocks[layer];
+    aa_real *x_out = aa_block_output(m, a, layer);
+    aa_cpu *cpu = be->cpu;
+
+    /* [N,C]  */ aa_rmsnorm_forward(cpu, b->n_ffn, C, b->rstd_ffn, b->x_mid, w->norm_ffn->data,
+                                    (aa_rows){N, 1, C, C}, (aa_real)c->norm_eps);
+    /* [N,2F] */ AA_TRY(aa__linear(be, b->gu, b->n_ffn, N, &w->gate_up, err));
+    /* [N,F]  */ aa_swiglu_forward(cpu, b->h, b->gu, N, F);
+    /* [N,C]  */ AA_TRY(
+        linear_onto(be, x_out, b->x_mid, c->residual_scale, b->h, N, &w->down, err));
+    return AA_OK;
+}
+
+static aa_status blocks_forward(aa_model *m, aa_backend *be, aa_activations *a, int first, int end,
+                                aa_err *err) {
+    if (be->blocks_forward) return be->blocks_forward(be->self, m, a, first, end, err);
+    for (int layer = first; layer < end; layer++) {
+        AA_TRY(attention_half(m, be, a, layer, err));
+        AA_TRY(ffn_half(m, be, a, layer, err));
+    }
+    return AA_OK;
+}
+
+aa_status aa__model_forward(aa_model *m, aa_backend *be, aa_activations *a, const int32_t *ids,
+                            aa_err *err) {
+    const size_t C = (size_t)m->config.dim;
+    const int L = (int)m->config.layers;
+
+    /* [N,C] */ aa_embedding_forward(be->cpu, a->blocks[0].x, m->embedding->data, ids, a->N, C);
+    /* [N,C] */ AA_TRY(blocks_forward(m, be, a, 0, L, err));
+    /* [N,C] */ aa_rmsnorm_forward(be->cpu, a->n_final, C, a->rstd_final, a->x_final,
+                                   m->norm_final->data, (aa_rows){a->N, 1, C, C},
+                                   (aa_real)m->config.norm_eps);
+    return AA_OK;
+}
+
+aa_status aa_model_loss(aa_model *m, aa_backend *be, aa_activations *a, const aa_batch *batch,
+                        aa_real *loss, aa_err *err) {
+    const size_t C = (size_t)m->config.dim, V = (size_t)m->config.vocab;
+    aa_cpu *cpu = be->cpu;
+
+    AA_TRY(aa__check_ids(m, batch->ids, batch->targets, batch->B * batch->T, err));
+    aa_assert(batch->T <= m->n_pos);
+    aa__activations_begin(a, batch->B, batch->T, 0, NULL);
+    AA_TRY(aa__model_forward(m, be, a, batch->ids, err));
+    for (size_t n = 0; n < a->N; n += a->head_rows) {
+        const size_t rows = a->N - n < a->head_rows ? a->N - n : a->head_rows;
+
+        /* [rows,V] */ AA_TRY(aa__linear(be, a->logits, a->n_final + n * C, rows, &m->head, err));
+        /* [rows]   */ aa_cross_entropy(cpu, loss + n, a->logits, V, batch->targets + n, rows, V,
+                                        0);
+    }
+    return AA_OK;
+}

@@ -1,0 +1,56 @@
+/* model/init: initial weights.
+ *
+ *     matrices             normal, std 1/sqrt(3 fan_in)   (the spread of U(-1,1)/sqrt(fan_in))
+ *     output projections   the same / sqrt(2L), or zero   (o_proj, down_proj)
+ *     embedding, head      normal, std 0.02
+ *     norms 1, biases 0
+ *
+ * Each row draws from its own stream, keyed by the seed and its name, element i being number i of
+ * the stream: adding, removing or reordering rows changes no other row.
+ */
+#include <math.h>
+#include <string.h>
+#include "base/digest.h"
+#include "model/model.h"
+
+enum { CHUNK = 1024 };
+
+static bool ends_with(const char *s, const char *end) {
+    size_t n = strlen(s), k = strlen(end);
+
+    return n >= k && strcmp(s + n - k, end) == 0;
+}
+
+static double spread(const aa_model *m, const aa_tensor *row, aa_init_scheme scheme) {
+    bool output = ends_with(row->name, "o_proj.weight") || ends_with(row->name, "down_proj.weight");
+    double fan_in = 1 / sqrt(3 * (double)row->cols);
+
+    if (row->kind != AA_KIND_MATRIX) return 0.02;
+    if (!output) return fan_in;
+    return scheme == AA_INIT_ZERO_OUT ? 0 : fan_in / sqrt(2 * (double)m->config.layers);
+}
+
+static void draw(aa_tensor *row, uint64_t seed, double std) {
+    size_t n = aa_tensor_size(row);
+    float normals[CHUNK];
+    aa_rng stream;
+
+    aa_rng_init(&stream, seed, AA_RNG_INIT, aa_digest_bytes(row->name, strlen(row->name)).lo);
+    for (size_t i = 0; i < n; i += CHUNK) {
+        size_t part = n - i < CHUNK ? n - i : CHUNK;
+
+        aa_rng_normals(&stream, i, part, normals);
+        for (size_t j = 0; j < part; j++) row->data[i + j] = (aa_real)(std * (double)normals[j]);
+    }
+}
+
+void aa_model_init_weights(aa_model *m, uint64_t seed, aa_init_scheme scheme) {
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        aa_tensor *row = &m->tensors[i];
+
+        if (aa_tensor_is_vector(row))
+            for (size_t j = 0; j < row->cols; j++) row->data[j] = row->kind == AA_KIND_NORM;
+        else draw(row, seed, spread(m, row, scheme));
+    }
+    aa_model_changed(m);
+}

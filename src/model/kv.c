@@ -1,0 +1,51 @@
+/* model/kv: reading tokens one after another.
+ *
+ * The forward pass is the one of training; only keys (after rope) and values are copied behind
+ * those of earlier tokens, layer by layer, and attention runs over all of them. A prompt is one
+ * call, a generated token another; both leave the same cache.
+ */
+#include <string.h>
+#include "model/activations.h"
+
+aa_status aa_kv_init(aa_kv *out, const aa_model *m, size_t capacity, aa_arena *arena, aa_err *err) {
+    const size_t width = (size_t)m->config.kv_heads * (size_t)m->config.head_dim;
+    aa_kv kv = {.capacity = capacity, .width = width};
+
+    kv.k = aa_arena_new(arena, aa_real, (size_t)m->config.layers * capacity * width);
+    kv.v = aa_arena_new(arena, aa_real, (size_t)m->config.layers * capacity * width);
+    AA_TRY(aa_arena_status(arena, err));
+    *out = kv;
+    return AA_OK;
+}
+
+void aa__kv_append(aa_kv *kv, int layer, aa_attention *at, aa_real **k, aa_real **v) {
+    aa_real *k_all = kv->k + (size_t)layer * kv->capacity * kv->width;
+    aa_real *v_all = kv->v + (size_t)layer * kv->capacity * kv->width;
+
+    for (size_t t = 0; t < at->n_query; t++) {
+        size_t to = (kv->len + t) * kv->width;
+
+        memcpy(k_all + to, *k + t * at->ld_k, kv->width * sizeof(aa_real));
+        memcpy(v_all + to, *v + t * at->ld_v, kv->width * sizeof(aa_real));
+    }
+    *k = k_all, *v = v_all;
+    at->n_key = kv->len + at->n_query;
+    at->ld_k = at->ld_v = kv->width;
+}
+
+aa_status aa_model_extend(aa_model *m, aa_backend *be, aa_activations *a, aa_kv *kv,
+                          const int32_t *ids, size_t n, aa_real *logits, aa_err *err) {
+    const size_t C = (size_t)m->config.dim;
+    const size_t room = (kv->capacity < m->n_pos ? kv->capacity : m->n_pos) - kv->len;
+
+    aa_assert(n >= 1 && n <= a->max_rows);
+    if (n > room)
+        return aa_fail(err, AA_EUSAGE,
+                       "%zu tokens do not fit: the context holds %zu, %zu are in use", n,
+                       kv->len + room, kv->len);
+    AA_TRY(aa__check_ids(m, ids, NULL, n, err));
+    aa__activations_begin(a, 1, n, kv->len, kv);
+    AA_TRY(aa__model_forward(m, be, a, ids, err));
+    kv->len += n;
+    return aa__linear(be, logits, a->n_final + (n - 1) * C, 1, &m->head, err);
+}
