@@ -1,0 +1,149 @@
+"""Kills, interruptions, resumes: nothing is lost, and the bits are those of an undisturbed run."""
+import os
+import pathlib
+import random
+import shutil
+import signal
+import time
+
+from e2e import DEEP, SLOW, case, check, done, finish, main, refused, run, same_run, start
+from e2e import tiny_run
+
+STEPS = 600
+RUN = ["--budget", f"{STEPS}steps", "--checkpoint-every", "20steps", "--eval-every", "50steps",
+       "--log-every", "1steps", "--keep", "2"]
+KILLS = 30 if DEEP else 10
+
+
+def reference():
+    """The undisturbed run, made once, and how long it takes."""
+    began = time.time()
+    if not os.path.exists("whole"):
+        done(*tiny_run("whole", *RUN, "--threads", "2"), timeout=120)
+        pathlib.Path("whole/seconds").write_text(str(time.time() - began))
+    return float(pathlib.Path("whole/seconds").read_text())
+
+
+def end_after(process, delay, with_signal):
+    """Sends the signal after the delay; returns the result of the process."""
+    time.sleep(delay)
+    if process.poll() is None:
+        process.send_signal(with_signal)
+    return finish(process, 120)
+
+
+def go_on(run_dir, *more):
+    """Arguments that continue a run, or begin it when it was killed before its first checkpoint."""
+    if os.path.exists(f"{run_dir}/last"):
+        return ["train", "--resume", run_dir, *more]
+    shutil.rmtree(run_dir, ignore_errors=True)
+    return tiny_run(run_dir, *RUN, *more)
+
+
+def whole_checkpoints(run_dir):
+    """Whatever is named step-N is complete."""
+    for step in pathlib.Path(run_dir).glob("step-*"):
+        if step.name.endswith(".tmp"):
+            continue
+        for name in ("model.safetensors", "train_state.safetensors", "run.json", "config.json"):
+            check((step / name).exists(), f"{step} is not whole: {name} is missing")
+
+
+@case
+def killed_at_random_moments():
+    """One run after the other is killed once, and continued with another number of threads."""
+    seconds, draw, hit = reference(), random.Random(11), 0
+    for i in range(KILLS):
+        shutil.rmtree("killed", ignore_errors=True)
+        threads = 1 + i % 3
+        process = start(*tiny_run("killed", *RUN, "--threads", threads))
+        result = end_after(process, draw.uniform(0.02, seconds), signal.SIGKILL)
+        hit += result.status == -signal.SIGKILL
+        whole_checkpoints("killed")
+        if result.status:
+            done(*go_on("killed", "--threads", 1 + (i + 1) % 3), timeout=120)
+        same_run("whole", "killed")
+    check(hit >= KILLS // 2, f"only {hit} of {KILLS} kills came before the end of the run")
+
+
+@case
+def killed_again_and_again():
+    """One run, killed until it is through."""
+    seconds, draw = reference(), random.Random(12)
+    shutil.rmtree("hunted", ignore_errors=True)
+    for i in range(60):
+        delay = draw.uniform(0.05, seconds / 2)
+        process = start(*go_on("hunted", "--threads", 1 + i % 3))
+        result = end_after(process, delay, signal.SIGKILL)
+        if result.status == 0:
+            break
+    check(result.status == 0, "the run did not end in 60 attempts", result)
+    same_run("whole", "hunted")
+
+
+@case
+def interrupted():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        seconds = reference()
+        shutil.rmtree("stopped", ignore_errors=True)
+        process = start(*tiny_run("stopped", *RUN))
+        deadline = time.time() + 30 * (8 if SLOW else 1)
+        log = pathlib.Path("stopped/journal.jsonl")
+        while time.time() < deadline and not (log.exists() and log.stat().st_size > 4000):
+            time.sleep(0.01)
+        result = end_after(process, 0.1 * seconds, number)
+        check(result.status == 130, f"signal {number}: status 130", result)
+        check("resume" in result.err, "the message says how to go on", result)
+        check("interrupted" in log.read_text(), "the journal does not say 'interrupted'")
+        done("train", "--resume", "stopped", timeout=120)
+        same_run("whole", "stopped")
+
+
+@case
+def leftovers_are_swept():
+    """A temporary checkpoint of a killed run does not stop the next one."""
+    reference()
+    shutil.rmtree("left", ignore_errors=True)
+    process = start(*tiny_run("left", *RUN))
+    end_after(process, 0.5 * reference(), signal.SIGKILL)
+    if not os.path.exists("left/last"):
+        return
+    for name in ("step-40.tmp", "step-600.tmp"):
+        os.makedirs(f"left/{name}", exist_ok=True)
+        pathlib.Path(f"left/{name}/model.safetensors").write_bytes(b"half")
+    done("train", "--resume", "left", timeout=120)
+    same_run("whole", "left")
+    check(not list(pathlib.Path("left").glob("*.tmp")), "temporary checkpoints were left behind")
+
+
+@case
+def resume_of_a_finished_run():
+    reference()
+    shutil.copytree("whole", "finished", symlinks=True)
+    result = run("train", "--resume", "finished")
+    check(result.status in (0, 1, 2), "a finished run", result)
+    same_run("whole", "finished")
+
+
+@case
+def resume_refuses_other_mathematics():
+    reference()
+    refused(run("train", "--resume", "whole", "--lr", "0.5"), 2, "lr")
+    refused(run("train", "--resume", "whole", "--layers", "3"), 2, "layers")
+
+
+@case
+def two_at_once():
+    """A second process must not write into a run directory that is in use."""
+    shutil.rmtree("busy", ignore_errors=True)
+    first = start(*tiny_run("busy", "--budget", "100000steps", "--checkpoint-every", "50steps"))
+    deadline = time.time() + 30
+    while time.time() < deadline and not os.path.exists("busy/last"):
+        time.sleep(0.01)
+    second = run("train", "--resume", "busy", timeout=30)
+    end_after(first, 0, signal.SIGTERM)
+    refused(second, 1, "busy")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Too little disk, too little memory, too large a job: a message, the right status, no loss."""
+import os
+import pathlib
+import random
+import resource
+import shutil
+import subprocess
+
+from e2e import DEEP, SHAPE, SLOW, Skip, case, check, done, main, refused, run, same_run, tiny_run
+from e2e import write_text
+
+RUN = ["--budget", "40steps", "--checkpoint-every", "5steps", "--log-every", "1steps",
+       "--keep", "0"]
+
+
+@case
+def disk_fills_up():
+    """Training on a small disk of its own; when there is room again, the run goes on."""
+    os.makedirs("disk", exist_ok=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "disk"],
+                             capture_output=True).returncode == 0
+    if not mounted:
+        raise Skip("a small disk can only be mounted by root")
+    try:
+        done(*tiny_run("roomy", *RUN))
+        result = run(*tiny_run("disk/run", *RUN))
+        refused(result, 1, "No space left", "disk/run")
+        subprocess.run(["mount", "-o", "remount,size=64m", "disk"], check=True)
+        check(os.path.exists("disk/run/last"), "no checkpoint fitted on the disk: make it larger")
+        done("train", "--resume", "disk/run")
+        same_run("roomy", "disk/run")
+    finally:
+        subprocess.run(["umount", "disk"], check=False)
+
+
+@case
+def files_cannot_grow():
+    """The system refuses to write beyond a size, at many sizes: every writer says so."""
+    write_text("text.txt")
+    done(*tiny_run("model", "--budget", "5steps"))
+    commands = {
+        "train": lambda out: tiny_run(out, *RUN),
+        "tokenizer": lambda out: ["tokenizer", "train", "text.txt", "--vocab", "400", "--out", out],
+        "stories": lambda out: ["data", "stories", "--count", "2000", "--out", out],
+        "csv": lambda out: ["report", "model", "--csv", out],
+    }
+    for name, words in commands.items():
+        for size in (0, 100, 1000, 5000, 20000, 100000):
+            out = f"limited-{name}-{size}"
+            result = run(*words(out), limits={resource.RLIMIT_FSIZE: size})
+            check(result.status in (0, 1), f"{name}, {size} bytes: status 0 or 1", result)
+            if result.status == 0:
+                continue
+            refused(result, 1, "large")
+            check(name == "train" or not os.path.exists(out), f"half of {out} was left", result)
+            check(not list(pathlib.Path(".").glob(f"{out}.*")), "a temporary was left", result)
+            if os.path.exists(f"{out}/last"):
+                done("eval", out, "--data", "text.txt")
+
+
+def allocation_commands():
+    write_text("text.txt", 20000)
+    if not os.path.exists("model"):
+        done(*tiny_run("model", "--budget", "5steps"))
+    if not os.path.exists("half"):
+        done(*tiny_run("half", "--budget", "8steps", "--checkpoint-every", "4steps"))
+        os.remove("half/last")
+        os.symlink("step-4", "half/last")
+    return {
+        "train": tiny_run("fresh", "--budget", "3steps", "--threads", "1"),
+        "resume": ["train", "--resume", "fresh"],
+        "generate": ["generate", "model", "--prompt", "Ann", "--tokens", "4", "--threads", "1"],
+        "eval": ["eval", "model", "--data", "text.txt", "--threads", "1"],
+        "info": ["info", "model"],
+        "report": ["report", "model"],
+        "plan": ["plan", "--data", "text.txt", *SHAPE],
+        "tokenizer": ["tokenizer", "train", "text.txt", "--vocab", "300", "--out", "t.json"],
+        "stories": ["data", "stories", "--count", "5", "--out", "s.txt"],
+    }
+
+
+def fail_at(words, n):
+    shutil.rmtree("fresh", ignore_errors=True)
+    if "--resume" in words:
+        shutil.copytree("half", "fresh", symlinks=True)
+    elif words[0] == "train":
+        shutil.rmtree("cache", ignore_errors=True)      # tokenizing belongs to it
+    return run(*words, env={"AA_FAIL_ALLOC_AT": str(n)})
+
+
+def allocations(words):
+    """How many allocations the command makes: the smallest n from which on all is well, about."""
+    low, high = 0, 1
+    while fail_at(words, high).status:
+        low, high = high, high * 2
+    while high - low > max(1, low // 50):
+        middle = (low + high) // 2
+        low, high = (middle, high) if fail_at(words, middle).status else (low, middle)
+    return high
+
+
+@case
+def no_memory():
+    """The n-th allocation fails, for every n (a sample of them without AA_DEEP)."""
+    draw = random.Random(5)
+    for name, words in allocation_commands().items():
+        total = allocations(words)
+        check(total > 1, f"{name}: no allocation can be made to fail")
+        picks = range(1, total + 1)
+        if not DEEP:
+            picks = sorted(draw.sample(picks, min(total, 24)))
+        for n in picks:
+            result = fail_at(words, n)
+            check(result.status in (0, 1), f"{name}, allocation {n} of {total}", result)
+            if result.status:
+                refused(result, 1, "memory")
+
+
+@case
+def plan_predicts_memory():
+    if SLOW:
+        raise Skip("sanitizers need memory of their own")
+    write_text("text.txt", 200000)
+    for shape in (["--dim", "384", "--layers", "6", "--heads", "6", "--ffn", "1024", "--seq", "128",
+                   "--batch-tokens", "2048"],
+                  ["--dim", "256", "--layers", "2", "--heads", "4", "--kv-heads", "2", "--seq",
+                   "512", "--batch-tokens", "4096", "--vocab", "8192", "--tied"]):
+        words = ["--data", "text.txt", "--tokenizer", "bytes", "--eval-tokens", "1024",
+                 "--budget", "2steps", *shape]
+        predicted = done("plan", *words, "--json").json()["peak_bytes"]
+        measured = done("train", *words, "--out", f"plan{shape[1]}", timeout=120).peak_bytes
+        off = predicted / measured - 1
+        check(abs(off) <= 0.05, f"plan says {predicted / 1e6:.1f} MB, the run took "
+              f"{measured / 1e6:.1f} MB ({off:+.1%}) for {' '.join(shape)}")
+
+
+@case
+def impossible_job():
+    write_text("text.txt")
+    huge = ["--data", "text.txt", "--tokenizer", "bytes", "--dim", "16384", "--layers", "200",
+            "--heads", "128", "--seq", "4096", "--budget", "10steps"]
+    for words in (["plan", *huge], ["train", *huge, "--out", "huge"]):
+        result = run(*words)
+        refused(result, 2, "memory")
+        check(any(word in result.err for word in ("--dim", "--layers", "dim", "layers", "preset")),
+              "no advice", result)
+        check(result.wall_s < (8 if SLOW else 1), f"it took {result.wall_s:.2f} s", result)
+    check(not os.path.exists("huge"), "the refused job left a directory")
+
+
+if __name__ == "__main__":
+    main()

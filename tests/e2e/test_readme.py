@@ -1,0 +1,50 @@
+"""Every example of the README runs, in order, in one empty directory.
+
+Blocks fenced as ```sh are run by bash with `autoane` in the path; blocks fenced as ```text or
+without a language are pictures. Wall-clock budgets are shortened to two seconds.
+"""
+import os
+import pathlib
+import re
+import subprocess
+
+from e2e import PROGRAM, ROOT, SLOW, check, case, main
+
+FENCE = re.compile(r"^```sh\n(.*?)^```", re.M | re.S)
+# Commands of a checkout, which the test of a program cannot repeat.
+OF_A_CHECKOUT = ("./demo", "./check", "git ", "cmake ")
+
+
+def examples():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for match in FENCE.finditer(text):
+        line = text[:match.start()].count("\n") + 2
+        kept = [row for row in match[1].splitlines() if not row.startswith(OF_A_CHECKOUT)]
+        if any(row.strip() and not row.startswith("#") for row in kept):
+            yield line, re.sub(r"--budget \d+[smh]\b", "--budget 2s", "\n".join(kept))
+
+
+@case
+def every_example():
+    os.makedirs("bin", exist_ok=True)
+    os.symlink(PROGRAM, "bin/autoane")
+    path = os.path.abspath("bin") + os.pathsep + os.environ["PATH"]
+    os.makedirs("readme", exist_ok=True)
+    pathlib.Path("readme/novel.txt").write_text(
+        "\n\n".join(f"Chapter {i}. It was a dark night, number {i * 7919 % 1000}, and the wind "
+                    f"sang of {i * 31 % 97} ships.\n" * 20 for i in range(60)))
+    found = list(examples())
+    check(len(found) >= 3, "the README has fewer than three examples")
+    for line, script in found:
+        try:
+            done = subprocess.run(["bash", "-eu", "-o", "pipefail", "-c", script], cwd="readme",
+                                  env={**os.environ, "PATH": path}, capture_output=True, text=True,
+                                  timeout=120 * (8 if SLOW else 1))
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"README.md:{line}: still running after two minutes\n{script}")
+        check(done.returncode == 0, f"README.md:{line}: status {done.returncode}\n{script}\n"
+              f"{done.stdout[-1000:]}\n{done.stderr[-1500:]}")
+
+
+if __name__ == "__main__":
+    main()
