@@ -111,6 +111,7 @@ void aa_rope(aa_cpu *cpu, aa_real *x, size_t ld, size_t T, size_t heads, size_t 
  * Query head h uses key/value head h / (H/K). Scale 1/sqrt(D). Rows of sequence b begin at b*n_query
  * (queries, outputs) and b*n_key (keys, values). Tiled: scratch does not grow with n_key.
  * Dao et al. 2022, arXiv:2205.14135; Milakov & Gimelshein 2018, arXiv:1805.02867.                  */
+enum { AA_ATTENTION_MAX_D = 256 };        /* widest head */
 typedef struct aa_attention {
     size_t B, n_query, n_key, H, K, D;
     size_t ld_q, ld_k, ld_v, ld_o;

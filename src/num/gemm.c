@@ -1,0 +1,322 @@
+/* num/gemm: matrix products over the team, and linear maps as three of them.
+ *
+ * All of them are C[M,N] (+)= A[M,K] B[K,N]. The rows are cut into tiles of at most mr, the columns
+ * into panels of nr; a tile kernel computes one tile of one panel. Around it (after Goto & van de
+ * Geijn 2008, "Anatomy of high-performance matrix multiplication") stand loops that keep kc steps of
+ * a panel in L1 and a block of each operand in L2:
+ *
+ *     for each group of panels (nc columns)
+ *       for each range of rows
+ *         for each block of k                  pack that slab of B: group x kc
+ *           for each block of tiles (mc rows)  pack that block of A where it pays
+ *             for each panel, each tile:       the kernel
+ *
+ * Between blocks of k the sums wait in memory, in C itself or, when an epilogue must see the finished
+ * product (residual, scale, bias), in per-thread scratch. A float loses nothing by being stored, so an
+ * element is one chain of multiply-adds in ascending k whatever the blocks, the threads and the rows
+ * beside it: a token gets the same bits alone and in a batch.
+ *
+ * The three forms of B:  packed panels (the resident copy of a linear map's weight: [panel][K][nr], zero
+ * beyond the last column); row-major [K,N], whose slabs are copied; row-major [N,K], whose slabs are
+ * transposed. A is read where it lies, unless its rows are so far apart that they fall into the same
+ * cache sets, or it is a transpose (weight gradients).
+ *
+ * Threads get a grid of row and column ranges, fixed by shape and team; each packs what it needs itself,
+ * so that nobody waits for anybody.
+ */
+#include "num/num_int.h"
+
+typedef enum { B_PACKED, B_ROWS, B_TRANSPOSED } b_form;
+typedef enum { A_DIRECT, A_COPIED, A_TRANSPOSED } a_form;
+
+typedef struct product {
+    const aa_cpu *cpu;
+    size_t M, N, K;
+    a_form a_is; const aa_real *a; size_t lda; aa_real a_scale;
+    b_form b_is; const aa_real *b; size_t ldb; aa_real b_scale;
+    aa_real *c; size_t ldc;
+    bool from_zero;                       /* the chain starts at 0, not at C                          */
+    const aa_epilogue *epilogue;          /* NULL: C is the plain sum                                 */
+    const aa_real *bias;
+    size_t grid_m, grid_n;
+} product;
+
+/* One thread's share: a rectangle of tiles and panels, and where it is in the loops. */
+typedef struct share {
+    const product *p;
+    const aa_gemm_shape *s;
+    aa_real *slab_a, *slab_b, *sums;
+    size_t n_tiles;                       /* in all of M */
+    size_t k0, kc, kc_max; bool first_k, last_k;
+    size_t panel0, row0;                  /* of the group and the row range                          */
+    size_t range_rows;
+} share;
+
+static size_t tile_row(const share *h, size_t tile) { return aa__split(h->p->M, h->n_tiles, tile); }
+
+static void pack_b(const share *h, size_t panel_end) {
+    const product *p = h->p;
+    const aa_kernels *k = &p->cpu->k;
+    size_t nr = h->s->nr;
+    for (size_t panel = h->panel0; panel < panel_end; panel++) {
+        aa_real *y = h->slab_b + (panel - h->panel0) * h->kc_max * nr;
+        size_t j = panel * nr, n = aa__min(nr, p->N - j);
+        if (p->b_is == B_ROWS)
+            k->pack_rows(y, nr, p->b + h->k0 * p->ldb + j, p->ldb, h->kc, n, nr, p->b_scale);
+        else
+            k->pack_transposed(y, nr, p->b + j * p->ldb + h->k0, p->ldb, n, h->kc, nr, p->b_scale);
+    }
+}
+
+/* A block's rows in scratch: as [tile][k][mr] for a transpose, as rows of kc and a cache line for a copy. */
+static size_t copy_stride(const share *h) { return aa__round_up(h->kc_max, 16) + 16; }
+
+static void pack_a(const share *h, size_t tile0, size_t tile1) {
+    const product *p = h->p;
+    const aa_kernels *k = &p->cpu->k;
+    if (p->a_is == A_COPIED) {
+        size_t r0 = tile_row(h, tile0), r1 = tile_row(h, tile1);
+        k->pack_rows(h->slab_a, copy_stride(h), p->a + r0 * p->lda + h->k0, p->lda, r1 - r0, h->kc, h->kc, 1);
+        return;
+    }
+    for (size_t tile = tile0; tile < tile1; tile++) {
+        size_t r0 = tile_row(h, tile), mr = tile_row(h, tile + 1) - r0;
+        k->pack_rows(h->slab_a + (tile - tile0) * h->kc_max * h->s->mr, h->s->mr,
+                     p->a + h->k0 * p->lda + r0, p->lda, h->kc, mr, mr, p->a_scale);
+    }
+}
+
+static void set_a(const share *h, aa_tile *t, size_t block_tile, size_t tile) {
+    const product *p = h->p;
+    size_t row = tile_row(h, tile);
+    t->mr = tile_row(h, tile + 1) - row;
+    if (p->a_is == A_TRANSPOSED) {
+        t->a = h->slab_a + (tile - block_tile) * h->kc_max * h->s->mr;
+        t->a_row = 1;
+        t->a_k = h->s->mr;
+    } else if (p->a_is == A_COPIED) {
+        t->a = h->slab_a + (row - tile_row(h, block_tile)) * copy_stride(h);
+        t->a_row = copy_stride(h);
+        t->a_k = 1;
+    } else {
+        t->a = p->a + row * p->lda + h->k0;
+        t->a_row = p->lda;
+        t->a_k = 1;
+    }
+}
+
+/* Where the sums of this tile wait, and what happens to them after the last k. */
+static void set_c(const share *h, aa_tile *t, size_t panel, size_t row) {
+    const product *p = h->p;
+    size_t j = panel * h->s->nr;
+    aa_real *c = p->c + row * p->ldc + j;
+    t->nr = aa__min(h->s->nr, p->N - j);
+    t->c = c;
+    t->ldc = p->ldc;
+    t->y = NULL;
+    if (!p->epilogue) return;
+    const aa_epilogue *e = p->epilogue;
+    t->c = h->sums + ((panel - h->panel0) * h->range_rows + (row - h->row0)) * h->s->nr;
+    t->ldc = h->s->nr;
+    if (!h->last_k) return;
+    t->y = c;
+    t->ldy = p->ldc;
+    t->scale = e->scale;
+    t->bias = p->bias ? p->bias + j : NULL;
+    t->residual = e->accumulate ? c : e->residual ? e->residual + row * e->ld_residual + j : NULL;
+    t->ld_residual = e->accumulate ? p->ldc : e->ld_residual;
+}
+
+static void run_block(const share *h, size_t tile0, size_t tile1, size_t panel_end) {
+    const product *p = h->p;
+    if (p->a_is != A_DIRECT) pack_a(h, tile0, tile1);
+    aa_tile t = {.kc = h->kc, .from_zero = h->first_k && p->from_zero};
+    for (size_t panel = h->panel0; panel < panel_end; panel++) {
+        t.b = p->b_is == B_PACKED ? p->b + (panel * p->K + h->k0) * h->s->nr
+                                  : h->slab_b + (panel - h->panel0) * h->kc_max * h->s->nr;
+        for (size_t tile = tile0; tile < tile1; tile++) {
+            set_a(h, &t, tile0, tile);
+            set_c(h, &t, panel, tile_row(h, tile));
+            p->cpu->k.gemm_tile(&t);
+        }
+    }
+}
+
+/* Tiles whose rows run through all of k before the next ones. In place, sums travel to memory once per
+ * block of k, B is packed once per range: the larger of the two decides which to do rarely.         */
+static size_t range_tiles(const share *h, size_t n_tiles, size_t n_panels) {
+    const product *p = h->p;
+    size_t block = h->s->mc / h->s->mr;
+    if (p->epilogue) return block;
+    size_t rows = n_tiles * h->s->mr;
+    return p->b_is != B_PACKED && rows > p->K && n_panels > 0 ? 2 * block : n_tiles;
+}
+
+static void run_share(const product *p, size_t i_m, size_t i_n, int thread) {
+    const aa_gemm_shape *s = &p->cpu->k.shape;
+    aa_real *scratch = aa__scratch(p->cpu, thread);
+    share h = {.p = p, .s = s, .slab_a = scratch, .slab_b = scratch + AA_SCRATCH_A,
+               .sums = scratch + AA_SCRATCH_A + AA_SCRATCH_B, .n_tiles = aa__ceil_div(p->M, s->mr)};
+    size_t n_panels = aa__ceil_div(p->N, s->nr), group = s->nc / s->nr, block = s->mc / s->mr;
+    size_t tile_begin = aa__split(h.n_tiles, p->grid_m, i_m), tile_end = aa__split(h.n_tiles, p->grid_m, i_m + 1);
+    size_t panel_begin = aa__split(n_panels, p->grid_n, i_n), panel_end = aa__split(n_panels, p->grid_n, i_n + 1);
+    size_t range = range_tiles(&h, tile_end - tile_begin, panel_end - panel_begin);
+    /* One tile of rows uses every panel once: nothing to keep in L1, so one long block. */
+    bool stream = tile_end - tile_begin == 1 && p->b_is == B_PACKED && p->a_is == A_DIRECT;
+    size_t n_k = stream || p->K == 0 ? 1 : aa__ceil_div(p->K, s->kc);
+    h.kc_max = aa__ceil_div(p->K, n_k);
+    for (h.panel0 = panel_begin; h.panel0 < panel_end; h.panel0 += group) {
+        size_t group_end = aa__min(h.panel0 + group, panel_end);
+        for (size_t range0 = tile_begin; range0 < tile_end; range0 += range) {
+            size_t range_end = aa__min(range0 + range, tile_end);
+            h.row0 = tile_row(&h, range0);
+            h.range_rows = tile_row(&h, range_end) - h.row0;
+            for (size_t i_k = 0; i_k < n_k; i_k++) {
+                h.k0 = aa__split(p->K, n_k, i_k);
+                h.kc = aa__split(p->K, n_k, i_k + 1) - h.k0;
+                h.first_k = i_k == 0;
+                h.last_k = i_k == n_k - 1;
+                if (p->b_is != B_PACKED) pack_b(&h, group_end);
+                for (size_t t0 = range0; t0 < range_end; t0 += block)
+                    run_block(&h, t0, aa__min(t0 + block, range_end), group_end);
+            }
+        }
+    }
+}
+
+static void run_task(void *ctx, size_t begin, size_t end, int thread) {
+    const product *p = ctx;
+    for (size_t i = begin; i < end; i++) run_share(p, i / p->grid_n, i % p->grid_n, thread);
+}
+
+/* The grid with the least work for the busiest thread, packing included: copying an element costs about
+ * as much as PACK_COST multiply-adds.                                                               */
+static void choose_grid(product *p) {
+    enum { PACK_COST = 12 };
+    const aa_gemm_shape *s = &p->cpu->k.shape;
+    size_t n_threads = (size_t)p->cpu->n_threads;
+    size_t n_tiles = aa__ceil_div(p->M, s->mr), n_panels = aa__ceil_div(p->N, s->nr);
+    double best = 0;
+    for (size_t m = 1; m <= n_threads; m++) {
+        size_t n = n_threads / m;
+        double rows = (double)aa__min(aa__ceil_div(n_tiles, m) * s->mr, p->M);
+        double columns = (double)(aa__ceil_div(n_panels, n) * s->nr);
+        double cost = rows * columns + (p->b_is != B_PACKED ? PACK_COST * columns : PACK_COST / 4 * columns) +
+                      (p->a_is != A_DIRECT ? PACK_COST * rows : 0);
+        if (m > 1 && cost >= best) continue;
+        best = cost;
+        p->grid_m = m;
+        p->grid_n = n;
+    }
+}
+
+static void run_product(aa_cpu *cpu, product *p) {
+    if (p->M == 0 || p->N == 0) return;
+    p->cpu = cpu;
+    if (p->a_is == A_DIRECT) {
+        /* Rows 2 KiB or a multiple apart meet in one or two sets of an L1 cache. */
+        bool colliding = p->lda * sizeof(aa_real) % 2048 == 0 && p->M > cpu->k.shape.mr;
+        if (colliding && p->N >= 4 * cpu->k.shape.nr) p->a_is = A_COPIED;
+    }
+    choose_grid(p);
+    aa_pool_run(cpu->pool, p->grid_m * p->grid_n, run_task, p);
+}
+
+static double bytes_of(size_t M, size_t N, size_t K) {
+    return (double)sizeof(aa_real) * ((double)M * (double)K + (double)N * (double)K + (double)M * (double)N);
+}
+
+static double flop_of(size_t M, size_t N, size_t K) { return 2.0 * (double)M * (double)N * (double)K; }
+
+/* ---- the resident copy -------------------------------------------------------------------------- */
+
+size_t aa_linear_packed_size(const aa_cpu *cpu, const aa_linear *lin) {
+    return aa__round_up(lin->n_out, cpu->k.shape.nr) * lin->n_in;
+}
+
+static uint64_t version_of(const aa_linear *lin) {
+    uint64_t sum = 0;
+    for (int i = 0; i < lin->n_parts; i++) sum += lin->weight[i].version;
+    return sum;
+}
+
+typedef struct packing { const aa_cpu *cpu; const aa_linear *lin; } packing;
+
+static void pack_panels(void *ctx, size_t begin, size_t end, int thread) {
+    const packing *p = ctx;
+    const aa_linear *lin = p->lin;
+    size_t nr = p->cpu->k.shape.nr, K = lin->n_in;
+    (void)thread;
+    for (size_t i = begin; i < end; i++)
+        p->cpu->k.pack_transposed(lin->packed + i * nr * K, nr, lin->weight->data + i * nr * K, K,
+                                  aa__min(nr, lin->n_out - i * nr), K, nr, 1);
+}
+
+void aa_linear_pack(aa_cpu *cpu, aa_linear *lin) {
+    uint64_t version = version_of(lin);
+    if (!lin->packed || (lin->packed_version != 0 && lin->packed_version == version)) return;
+    double start = aa__begin(cpu);
+    packing p = {cpu, lin};
+    aa_pool_run(cpu->pool, aa__ceil_div(lin->n_out, cpu->k.shape.nr), pack_panels, &p);
+    lin->packed_version = version;
+    aa__end(cpu, AA_PROF_PACK, start, 0, 2.0 * (double)sizeof(aa_real) * (double)lin->n_out * (double)lin->n_in);
+}
+
+/* ---- the public products -------------------------------------------------------------------------- */
+
+void aa_linear_forward(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t T,
+                       aa_linear *lin, const aa_epilogue *e) {
+    aa_assert(!(e->accumulate && e->residual));
+    aa_linear_pack(cpu, lin);
+    double start = aa__begin(cpu);
+    product p = {.M = T, .N = lin->n_out, .K = lin->n_in, .a = x, .lda = ldx, .c = y, .ldc = ldy,
+                 .from_zero = true, .b_scale = 1, .bias = lin->bias ? lin->bias->data : NULL};
+    bool plain = e->scale == 1 && !e->residual && !e->accumulate && !p.bias;
+    p.epilogue = plain ? NULL : e;
+    p.b_is = lin->packed ? B_PACKED : B_TRANSPOSED;
+    p.b = lin->packed ? lin->packed : lin->weight->data;
+    p.ldb = lin->n_in;
+    run_product(cpu, &p);
+    aa__end(cpu, AA_PROF_LINEAR_FORWARD, start, flop_of(T, p.N, p.K), bytes_of(T, p.N, p.K));
+}
+
+void aa_linear_dx(aa_cpu *cpu, aa_real *dx, size_t lddx, const aa_real *dy, size_t lddy, size_t T,
+                  const aa_linear *lin, aa_real scale, bool accumulate) {
+    double start = aa__begin(cpu);
+    product p = {.M = T, .N = lin->n_in, .K = lin->n_out, .a = dy, .lda = lddy, .b_is = B_ROWS,
+                 .b = lin->weight->data, .ldb = lin->n_in, .b_scale = scale, .c = dx, .ldc = lddx,
+                 .from_zero = !accumulate};
+    run_product(cpu, &p);
+    aa__end(cpu, AA_PROF_LINEAR_DX, start, flop_of(T, p.N, p.K), bytes_of(T, p.N, p.K));
+}
+
+typedef struct bias_gradient { aa_cpu *cpu; aa_real *db; const aa_real *dy; size_t lddy, T; aa_real scale; } bias_gradient;
+
+static void bias_columns(void *ctx, size_t begin, size_t end, int thread) {
+    const bias_gradient *g = ctx;
+    (void)thread;
+    g->cpu->k.sum_rows(g->db + begin, &g->scale, 0, g->dy + begin, g->lddy, g->T, end - begin);
+}
+
+void aa_linear_dw(aa_cpu *cpu, const aa_linear *lin, const aa_real *dy, size_t lddy, const aa_real *x,
+                  size_t ldx, size_t T, aa_real scale) {
+    double start = aa__begin(cpu);
+    product p = {.M = lin->n_out, .N = lin->n_in, .K = T, .a_is = A_TRANSPOSED, .a = dy, .lda = lddy,
+                 .a_scale = scale, .b_is = B_ROWS, .b = x, .ldb = ldx, .b_scale = 1,
+                 .c = lin->weight->grad, .ldc = lin->n_in};
+    run_product(cpu, &p);
+    if (lin->bias) {
+        bias_gradient g = {cpu, lin->bias->grad, dy, lddy, T, scale};
+        aa__run_columns(cpu, lin->n_out, bias_columns, &g);
+    }
+    aa__end(cpu, AA_PROF_LINEAR_DW, start, flop_of(T, p.M, p.N), bytes_of(T, p.M, p.N));
+}
+
+void aa_gemm(aa_cpu *cpu, aa_real *c, size_t ldc, const aa_real *a, size_t lda, const aa_real *b, size_t ldb,
+             bool transpose_b, size_t M, size_t N, size_t K, bool accumulate) {
+    double start = aa__begin(cpu);
+    product p = {.M = M, .N = N, .K = K, .a = a, .lda = lda, .b_is = transpose_b ? B_TRANSPOSED : B_ROWS,
+                 .b = b, .ldb = ldb, .b_scale = 1, .c = c, .ldc = ldc, .from_zero = !accumulate};
+    run_product(cpu, &p);
+    aa__end(cpu, AA_PROF_GEMM, start, flop_of(M, N, K), bytes_of(M, N, K));
+}

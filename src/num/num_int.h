@@ -1,0 +1,141 @@
+/* num/num_int: what the files of this room share: the kernel table, the team, the small product.
+ *
+ * Kernels are single-threaded functions over a row, some rows or one tile. Contracts of the row and
+ * array kernels are those of num.h for the part they do; the ones that need more words are below.
+ */
+#ifndef AA_NUM_NUM_INT_H
+#define AA_NUM_NUM_INT_H
+
+#include "num/num.h"
+
+/* Blocking of the matrix products. A tile is mr x nr outputs in registers; kc reduction steps of a
+ * panel of B (nr wide) stay in L1; mc rows of A and nc columns of B stay in L2. None of these numbers
+ * changes a bit of any result.                                                                     */
+typedef struct aa_gemm_shape { size_t mr, nr, kc, mc, nc; } aa_gemm_shape;
+
+/* One tile: for r < mr, j < nr
+ *   acc(r,j) = (from_zero ? 0 : c[r*ldc + j]), then for k = 0 .. kc-1 ascending
+ *   acc(r,j) = fma(a[r*a_row + k*a_k], b[k*NR + j], acc(r,j))
+ * and then, if y is NULL, c[r*ldc + j] = acc, else
+ *   y[r*ldy + j] = scale * (acc + bias[j]) + residual[r*ld_residual + j]
+ * with bias and residual optional. b is a packed panel whose columns from nr to NR are zero.        */
+typedef struct aa_tile {
+    size_t mr, nr, kc;
+    const aa_real *a; size_t a_row, a_k;
+    const aa_real *b;
+    aa_real *c; size_t ldc;
+    bool from_zero;
+    aa_real *y; size_t ldy;
+    const aa_real *bias, *residual; size_t ld_residual;
+    aa_real scale;
+} aa_tile;
+
+/* Packing. Both fill y[i*ldy + j] for j < width, zero from the given count on.
+ *   pack_rows:        y[i*ldy + j] = scale * x[i*ldx + j],  i < n_rows, j < n
+ *   pack_transposed:  y[i*ldy + j] = scale * x[j*ldx + i],  i < n,      j < n_rows
+ * dot_rows: s[i] = q . x_i. sum_rows: y += p[i*p_step] x_i, ascending i, one chain per element.      */
+
+/* Streaming softmax of one tile of scores. Row r sees columns c < first + r (clamped to 0..n).
+ *   m' = max(m, max_c scale*s);  s = exp(scale*s - m') (0 where not seen);  l = l*e^(m-m') + sum s;
+ *   o[r] *= e^(m-m')
+ * m starts at -infinity, l and o at 0.                                                              */
+typedef struct aa_softmax {
+    aa_real *s; size_t lds, n_rows, n;
+    ptrdiff_t first;
+    aa_real scale;
+    aa_real *m, *l, *o; size_t ldo, D;
+} aa_softmax;
+
+/* p = exp(scale*s - lse[r]) into s, scale * p * (dp - delta[r]) into dp; both 0 where not seen.      */
+typedef struct aa_softmax_grad {
+    aa_real *s, *dp; size_t ld, n_rows, n;
+    ptrdiff_t first;
+    aa_real scale;
+    const aa_real *lse, *delta; size_t step;
+} aa_softmax_grad;
+
+typedef struct aa_sgd { aa_real lr, momentum, decay, grad_scale; } aa_sgd;
+
+#define KERNEL(op, type, parameters, isa) type aa_##op##__##isa parameters;
+#include "num/kernels.def"
+
+typedef struct aa_kernels {
+#define AA_FIELD_scalar(op, type, parameters) type (*op) parameters;
+#define AA_FIELD_avx2(op, type, parameters)
+#define AA_FIELD_avx512(op, type, parameters)
+#define AA_FIELD_neon(op, type, parameters)
+#define KERNEL(op, type, parameters, isa) AA_FIELD_##isa(op, type, parameters)
+#include "num/kernels.def"
+    aa_gemm_shape shape;
+} aa_kernels;
+
+void aa__kernels_choose(aa_kernels *out, aa_isa isa);     /* isa must be available, not AUTO          */
+
+/* ---- the team ---------------------------------------------------------------------------------- */
+
+enum {
+    AA_BLOCK_K = 512, AA_BLOCK_M = 256, AA_BLOCK_N = 256,  /* upper bounds of kc, mc and nc           */
+    AA_SCRATCH_B = AA_BLOCK_K * AA_BLOCK_N,
+    AA_SCRATCH_A = AA_BLOCK_K * AA_BLOCK_M,
+    AA_SCRATCH_C = AA_BLOCK_M * AA_BLOCK_N,
+    AA_SCRATCH = AA_SCRATCH_A + AA_SCRATCH_B + AA_SCRATCH_C   /* elements per thread                  */
+};
+
+typedef enum {
+    AA_PROF_PACK, AA_PROF_LINEAR_FORWARD, AA_PROF_LINEAR_DX, AA_PROF_LINEAR_DW, AA_PROF_GEMM,
+    AA_PROF_RMSNORM, AA_PROF_RMSNORM_BACKWARD, AA_PROF_ROPE, AA_PROF_ATTENTION,
+    AA_PROF_ATTENTION_BACKWARD, AA_PROF_SWIGLU, AA_PROF_SWIGLU_BACKWARD, AA_PROF_EMBEDDING,
+    AA_PROF_EMBEDDING_BACKWARD, AA_PROF_CROSS_ENTROPY, AA_PROF_SUM_SQUARES, AA_PROF_ZERO, AA_PROF_AXPY,
+    AA_PROF_SCALE, AA_PROF_ADAMW, AA_PROF_SGD, AA_PROF_LOWRANK, AA_PROF_COUNT
+} aa_prof;
+
+enum { AA_CHUNKS_MAX = 8192 };            /* partial sums of one pass over an array                   */
+
+struct aa_cpu {
+    aa_kernels k;
+    aa_isa isa;
+    int n_threads;
+    bool profiling;
+    aa_pool *pool;
+    aa_arena arena;
+    aa_real *scratch;                     /* [n_threads][AA_SCRATCH] */
+    double *chunks;                       /* [AA_CHUNKS_MAX] */
+    aa_profile_row profile[AA_PROF_COUNT];
+};
+
+static inline aa_real *aa__scratch(const aa_cpu *cpu, int thread) {
+    return cpu->scratch + (size_t)thread * AA_SCRATCH;
+}
+
+double aa__clock(void);
+void aa__profile_add(aa_cpu *cpu, aa_prof row, double start_s, double flop, double bytes);
+static inline double aa__begin(const aa_cpu *cpu) { return cpu->profiling ? aa__clock() : 0; }
+static inline void aa__end(aa_cpu *cpu, aa_prof row, double start_s, double flop, double bytes) {
+    if (cpu->profiling) aa__profile_add(cpu, row, start_s, flop, bytes);
+}
+
+static inline size_t aa__min(size_t a, size_t b) { return a < b ? a : b; }
+static inline size_t aa__ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
+static inline size_t aa__round_up(size_t a, size_t b) { return aa__ceil_div(a, b) * b; }
+
+/* The i-th of `parts` nearly equal pieces of n begins here. */
+static inline size_t aa__split(size_t n, size_t parts, size_t i) { return n / parts * i + n % parts * i / parts; }
+
+/* Columns 0..n split over the threads in units of a cache line, for sums that run down the rows.   */
+void aa__run_columns(aa_cpu *cpu, size_t n, aa_pool_fn *fn, void *ctx);
+enum { AA_COLUMN_UNIT = 16 };
+
+/* ---- reals --------------------------------------------------------------------------------------- */
+
+#ifdef AA_REAL_DOUBLE
+#define aa__exp exp
+#define aa__log log
+#define aa__sqrt sqrt
+#else
+#define aa__exp expf
+#define aa__log logf
+#define aa__sqrt sqrtf
+#endif
+#define AA_R(x) ((aa_real)(x))
+
+#endif
