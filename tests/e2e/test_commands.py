@@ -182,11 +182,13 @@ def generation_repeats():
 @case
 def tokenizer_round_trip():
     write_text("text.txt")
-    done("tokenizer", "train", "text.txt", "--vocab", "400", "--out", "tok.json")
+    done("tokenizer", "train", "--data", "text.txt", "--vocab", "400", "--out", "tok.json")
     text = pathlib.Path("text.txt").read_text(encoding="utf-8")[:2000]
     pathlib.Path("part.txt").write_text(text, encoding="utf-8")
-    ids = done("tokenizer", "encode", "tok.json", "part.txt", "--json").json()["ids"]
-    back = done("tokenizer", "decode", "tok.json", *map(str, ids), "--json").json()["text"]
+    own = ["--tokenizer", "tok.json"]
+    ids = done("tokenizer", "encode", *own, "--data", "part.txt", "--json").json()["ids"]
+    words = " ".join(map(str, ids))
+    back = done("tokenizer", "decode", *own, "--ids", words, "--json").json()["text"]
     check(back == text, "decode(encode(text)) is not the text")
 
 

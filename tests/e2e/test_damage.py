@@ -18,8 +18,8 @@ def material():
     if os.path.exists("good"):
         return
     write_text("text.txt")
-    done("tokenizer", "train", "text.txt", "--vocab", "300", "--out", "tok.json")
-    done("data", "tokenize", "text.txt", "--tokenizer", "tok.json", "--out", "good.tok")
+    done("tokenizer", "train", "--data", "text.txt", "--vocab", "300", "--out", "tok.json")
+    done("data", "tokenize", "--data", "text.txt", "--tokenizer", "tok.json", "--out", "good.tok")
     done(*tiny_run("good", "--budget", "10steps", "--checkpoint-every", "5steps",
                    "--tokenizer", "tok.json", "--log-every", "1steps"))
 
@@ -115,8 +115,8 @@ def one_bit_in_a_checkpoint():
 def other_files():
     material()
     readers = {
-        "good.tok": ["data", "inspect", "bad.tok", "--tokenizer", "tok.json"],
-        "tok.json": ["tokenizer", "encode", "bad.json", "text.txt"],
+        "good.tok": ["data", "inspect", "--data", "bad.tok", "--tokenizer", "tok.json"],
+        "tok.json": ["tokenizer", "encode", "--tokenizer", "bad.json", "--data", "text.txt"],
     }
     for good, words in readers.items():
         bad, data = "bad" + pathlib.Path(good).suffix, pathlib.Path(good).read_bytes()

@@ -40,7 +40,8 @@ def files_cannot_grow():
     done(*tiny_run("model", "--budget", "5steps"))
     commands = {
         "train": lambda out: tiny_run(out, *RUN),
-        "tokenizer": lambda out: ["tokenizer", "train", "text.txt", "--vocab", "400", "--out", out],
+        "tokenizer": lambda out: ["tokenizer", "train", "--data", "text.txt", "--vocab", "400",
+                                   "--out", out],
         "stories": lambda out: ["data", "stories", "--count", "2000", "--out", out],
         "csv": lambda out: ["report", "model", "--csv", out],
     }
@@ -74,7 +75,8 @@ def allocation_commands():
         "info": ["info", "model"],
         "report": ["report", "model"],
         "plan": ["plan", "--data", "text.txt", *SHAPE],
-        "tokenizer": ["tokenizer", "train", "text.txt", "--vocab", "300", "--out", "t.json"],
+        "tokenizer": ["tokenizer", "train", "--data", "text.txt", "--vocab", "300",
+                      "--out", "t.json"],
         "stories": ["data", "stories", "--count", "5", "--out", "s.txt"],
     }
 
