@@ -33,10 +33,9 @@ def end_after(process, delay, with_signal):
 
 
 def go_on(run_dir, *more):
-    """Arguments that continue a run, or begin it when it was killed before its first checkpoint."""
+    """Arguments that continue a run; killed before its first checkpoint, it is begun again."""
     if os.path.exists(f"{run_dir}/last"):
         return ["train", "--resume", run_dir, *more]
-    shutil.rmtree(run_dir, ignore_errors=True)
     return tiny_run(run_dir, *RUN, *more)
 
 
