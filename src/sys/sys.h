@@ -65,7 +65,8 @@ typedef struct aa_sys_cpu {
 } aa_sys_cpu;
 
 void aa_sys_cpu_info(aa_sys_cpu *out);
-void aa_sys_pin_thread(int core);        /* this thread to the core-th core allowed; best effort    */
+/* Keeps the calling thread on the core-th core allowed to the process; -1: on any of them. Best effort. */
+void aa_sys_pin_thread(int core);
 
 /* ---- signals and terminals ------------------------------------------------------------------ */
 

@@ -1,0 +1,121 @@
+#include "base/file.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/memory.h"
+
+#define BUFFER_BYTES ((size_t)1 << 18)
+
+struct aa_outfile {
+    char *path, *temporary, *dir;
+    unsigned char *buffer; size_t fill;
+    aa_digester *digester;
+    uint64_t size;
+    int fd, failure;                      /* errno of the first failed write */
+};
+
+aa_status aa_map_open(aa_sys_map *out, const char *path, aa_err *err) {
+    int no = aa_sys_map_open(out, path);
+    return no ? aa_fail_errno(err, no, "cannot read", path) : AA_OK;
+}
+
+char *aa_path_join(const char *dir, const char *name) {
+    size_t n = strlen(dir);
+    return n && dir[n - 1] == '/' ? aa_heap_printf("%s%s", dir, name) : aa_heap_printf("%s/%s", dir, name);
+}
+
+aa_status aa_make_dirs(const char *path, aa_err *err) {
+    int no = aa_sys_make_dirs(path);
+    return no ? aa_fail_errno(err, no, "cannot make the directory", path) : AA_OK;
+}
+
+static char *directory_of(const char *path) {
+    const char *slash = strrchr(path, '/');
+    if (!slash) return aa_heap_strdup(".");
+    return slash == path ? aa_heap_strdup("/") : aa_heap_printf("%.*s", (int)(slash - path), path);
+}
+
+static void free_outfile(aa_outfile *f) {
+    if (f->fd >= 0) close(f->fd);
+    aa_digester_free(f->digester);
+    aa_heap_free(f->buffer);
+    aa_heap_free(f->path);
+    aa_heap_free(f->temporary);
+    aa_heap_free(f->dir);
+    aa_heap_free(f);
+}
+
+aa_status aa_outfile_open(aa_outfile **out, const char *path, aa_err *err) {
+    static atomic_uint counter;
+    aa_outfile *f = aa_heap_alloc(1, sizeof *f);
+    if (!f) return aa_fail_memory(err, "writing a file", sizeof *f);
+    f->fd = -1;
+    f->path = aa_heap_strdup(path);
+    f->dir = directory_of(path);
+    f->temporary = aa_heap_printf("%s.%ld-%u.tmp", path, (long)getpid(), atomic_fetch_add(&counter, 1));
+    f->buffer = aa_heap_alloc(BUFFER_BYTES, 1);
+    aa_status st = AA_OK;
+    if (!f->path || !f->dir || !f->temporary || !f->buffer) st = aa_fail_memory(err, "writing a file", BUFFER_BYTES);
+    if (!st) st = aa_digester_new(&f->digester, err);
+    if (!st && (f->fd = open(f->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0)
+        st = aa_fail_errno(err, errno, "cannot write", path);
+    if (st) free_outfile(f);
+    else *out = f;
+    return st;
+}
+
+static void write_all(aa_outfile *f, const unsigned char *p, size_t n) {
+    while (n && !f->failure) {
+        ssize_t done = write(f->fd, p, n);
+        if (done < 0 && errno == EINTR) continue;
+        if (done < 0) { f->failure = errno; return; }
+        p += done;
+        n -= (size_t)done;
+    }
+}
+
+static void drain(aa_outfile *f) {
+    write_all(f, f->buffer, f->fill);
+    f->fill = 0;
+}
+
+void aa_outfile_write(aa_outfile *f, const void *p, size_t n) {
+    if (!n) return;
+    aa_digester_add(f->digester, p, n);
+    f->size += n;
+    if (n > BUFFER_BYTES - f->fill) drain(f);
+    if (n >= BUFFER_BYTES) { write_all(f, p, n); return; }
+    memcpy(f->buffer + f->fill, p, n);
+    f->fill += n;
+}
+
+uint64_t aa_outfile_size(const aa_outfile *f) { return f->size; }
+
+aa_status aa_outfile_commit(aa_outfile *f, aa_digest *out_digest, aa_err *err) {
+    drain(f);
+    int no = f->failure ? f->failure : aa_sys_fsync_file(f->fd);
+    if (close(f->fd) && !no) no = errno;
+    f->fd = -1;
+    if (!no) no = aa_sys_rename(f->temporary, f->path);
+    if (no) unlink(f->temporary);
+    else no = aa_sys_fsync_dir(f->dir);
+    if (!no && out_digest) *out_digest = aa_digester_get(f->digester);
+    aa_status st = no ? aa_fail_errno(err, no, "cannot write", f->path) : AA_OK;
+    free_outfile(f);
+    return st;
+}
+
+void aa_outfile_abort(aa_outfile *f) {
+    unlink(f->temporary);
+    free_outfile(f);
+}
+
+aa_status aa_file_write(const char *path, const void *p, size_t n, aa_err *err) {
+    aa_outfile *f;
+    AA_TRY(aa_outfile_open(&f, path, err));
+    aa_outfile_write(f, p, n);
+    return aa_outfile_commit(f, NULL, err);
+}

@@ -1,0 +1,232 @@
+/* The command table, and everything commands have in common. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
+#include "base/memory.h"
+#include "cli/cli.h"
+#include "sys/sys.h"
+
+static const cli_command *const commands[] = {
+    &cli_train, &cli_plan, &cli_generate, &cli_eval, &cli_report, &cli_info, &cli_verify,
+    &cli_tokenizer_train, &cli_tokenizer_encode, &cli_tokenizer_decode,
+    &cli_data_tokenize, &cli_data_inspect, &cli_data_stories, &cli_data_batches,
+    &cli_bench_step, &cli_bench_gemm, &cli_bench_decode,
+};
+enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+/* ---- help ------------------------------------------------------------------------------------------ */
+
+static int width_of(int fd) { return aa_sys_is_terminal(fd) ? aa_sys_terminal_width(fd) : 100; }
+
+static void help_all(aa_text *out) {
+    aa_text_add(out, "autoane " AA_VERSION ": trains, fine-tunes and runs Llama-family language models on this machine\n\n"
+                     "usage: autoane COMMAND [ARGUMENTS] [--option value ...]\n");
+    const char *group = "";
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        const cli_command *c = commands[i];
+        if (strcmp(group, c->group)) aa_text_printf(out, "\n%s\n", c->group);
+        group = c->group;
+        aa_text_printf(out, "  %-18s %s\n", c->words, c->summary);
+    }
+    aa_text_add(out, "\n`autoane COMMAND --help` explains a command and every option it has.\n"
+                     "exit status: 0 done, 1 failed, 2 wrong usage, 3 training diverged, 130 interrupted after a checkpoint\n");
+}
+
+static void help_command(const cli_command *c, int width, aa_text *out) {
+    aa_text_printf(out, "usage: autoane %s%s%s [--option value ...]\n\n%s\n", c->words, *c->arguments ? " " : "", c->arguments, c->summary);
+    if (c->shared) aa_opts_help(c->shared, out, width);
+    aa_opts_help(c->rows, out, width);
+    if (c->notes) aa_text_printf(out, "\n%s", c->notes);
+}
+
+/* ---- finding the command ----------------------------------------------------------------------------- */
+
+static const char *command_words(const void *table, size_t i) { return ((const cli_command *const *)table)[i]->words; }
+
+/* The row whose words begin argv, or NULL; *used words of argv. */
+static const cli_command *find_command(int argc, char **argv, int *used) {
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        const char *words = commands[i]->words, *space = strchr(words, ' ');
+        size_t n = space ? (size_t)(space - words) : strlen(words);
+        if (argc < 1 || strlen(argv[0]) != n || strncmp(argv[0], words, n)) continue;
+        if (space && (argc < 2 || strcmp(argv[1], space + 1))) continue;
+        *used = space ? 2 : 1;
+        return commands[i];
+    }
+    return NULL;
+}
+
+static int unknown_command(int argc, char **argv) {
+    char words[128];
+    bool group = false;
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        size_t n = strlen(argv[0]);
+        group |= strncmp(commands[i]->words, argv[0], n) == 0 && commands[i]->words[n] == ' ';
+    }
+    if (group) {
+        snprintf(words, sizeof words, "%s %s", argv[0], argc > 1 ? argv[1] : "");
+        fprintf(stderr, "autoane: '%s' is not complete or not known; there are:\n", words);
+        for (size_t i = 0; i < N_COMMANDS; i++)
+            if (strncmp(commands[i]->words, argv[0], strlen(argv[0])) == 0)
+                fprintf(stderr, "  autoane %-18s %s\n", commands[i]->words, commands[i]->summary);
+        return 2;
+    }
+    const char *near = aa_nearest(argv[0], command_words, commands, N_COMMANDS);
+    fprintf(stderr, "autoane: there is no command '%s'%s%s%s; `autoane --help` lists them\n", argv[0],
+            near ? "; did you mean '" : "", near ? near : "", near ? "'" : "");
+    return 2;
+}
+
+/* ---- running one ------------------------------------------------------------------------------------------ */
+
+static size_t rows_in(const aa_opt *rows) { return rows ? aa_opts_count(rows) : 0; }
+
+/* One table: the shared rows, then the command's own. */
+static aa_opt *join_rows(const cli_command *c) {
+    size_t n = rows_in(c->shared), m = rows_in(c->rows);
+    aa_opt *all = aa_heap_alloc(n + m + 1, sizeof *all);
+    if (!all) return NULL;
+    if (n) memcpy(all, c->shared, n * sizeof *all);
+    if (m) memcpy(all + n, c->rows, m * sizeof *all);
+    return all;
+}
+
+static bool take_flag(int *argc, char **argv, const char *flag, const char *alias) {
+    bool found = false;
+    int n = 0;
+    for (int i = 0; i < *argc; i++) {
+        if (strcmp(argv[i], "--") == 0) {
+            while (i < *argc) argv[n++] = argv[i++];
+            break;
+        }
+        if (strcmp(argv[i], flag) == 0 || (alias && strcmp(argv[i], alias) == 0)) found = true;
+        else argv[n++] = argv[i];
+    }
+    *argc = n;
+    return found;
+}
+
+static aa_status check_positional(const cli_call *call, aa_err *err) {
+    const cli_command *c = call->command;
+    if (call->n_positional >= c->min_positional) return AA_OK;
+    return aa_fail(err, AA_EUSAGE, "missing %s; usage: autoane %s %s; `autoane %s --help` explains it", c->arguments, c->words,
+                   c->arguments, c->words);
+}
+
+static aa_status run_command(const cli_command *c, int argc, char **argv, bool json, aa_err *err) {
+    cli_call call = {.command = c, .json = json};
+    aa_text problems = {0};
+    aa_opt *rows = join_rows(c);
+    void *values = aa_heap_alloc(1, c->values_size ? c->values_size : 1);
+    aa_status st = rows && values ? AA_OK : aa_fail_memory(err, "the options", 0);
+    if (!st) st = aa_opts_init(&call.opts, rows, values, err);
+    bool ready = st == AA_OK;
+    if (ready) {
+        st = aa_opts_args(&call.opts, argc, argv, call.positional, c->max_positional, &call.n_positional, &problems, err);
+        if (!st) st = cli_problems(&problems, err);
+        if (!st) st = check_positional(&call, err);
+        if (!st) st = c->run(&call, err);
+        if (!st) st = aa_text_status(&call.out, err);
+        if (!st) cli_flush(&call);
+        aa_opts_release(&call.opts);
+    }
+    aa_text_release(&problems);
+    aa_text_release(&call.out);
+    aa_heap_free(values);
+    aa_heap_free(rows);
+    return st;
+}
+
+static void log_line(void *ctx, aa_log_level level, const char *line) {
+    (void)ctx;
+    if (level >= AA_LOG_INFO) fprintf(stderr, "%s%s\n", level == AA_LOG_WARN ? "warning: " : "", line);
+}
+
+static int print_text(aa_text *t) {
+    fputs(t->data ? t->data : "", stdout);
+    aa_text_release(t);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    aa_log_set(log_line, NULL);
+    argc--;
+    argv++;
+    bool help = take_flag(&argc, argv, "--help", "-h"), json = take_flag(&argc, argv, "--json", NULL);
+    if (argc && strcmp(argv[0], "help") == 0) { help = true; argc--; argv++; }
+    if (argc && strcmp(argv[0], "--version") == 0) { puts("autoane " AA_VERSION); return 0; }
+    aa_text text = {0};
+    int used = 0;
+    const cli_command *c = find_command(argc, argv, &used);
+    if (!c && (help || !argc)) {
+        if (argc && !help) return unknown_command(argc, argv);
+        help_all(&text);
+        return argc || help ? print_text(&text) : (print_text(&text), 2);
+    }
+    if (!c) return unknown_command(argc, argv);
+    if (help) {
+        help_command(c, width_of(1), &text);
+        return print_text(&text);
+    }
+    aa_err err = {0};
+    aa_status st = run_command(c, argc - used, argv + used, json, &err);
+    if (fflush(stdout) || ferror(stdout)) {
+        if (!st) st = aa_fail_errno(&err, errno, "cannot write to", "standard output");
+    }
+    if (!st) return 0;
+    fprintf(stderr, "autoane %s: %s\n", c->words, *err.message ? err.message : aa_status_text(st));
+    return aa_status_exit(st);
+}
+
+/* ---- what commands share ---------------------------------------------------------------------------------------- */
+
+aa_opts cli_train_opts(cli_call *call) {
+    return (aa_opts){.rows = aa_train_rows, .values = call->opts.values, .from = call->opts.from};
+}
+
+aa_status cli_open_cpu(aa_cpu **out, int64_t threads, aa_err *err) { return aa_cpu_new(out, (int)threads, AA_ISA_AUTO, err); }
+
+void cli_message(void *ctx, const char *line) {
+    (void)ctx;
+    fprintf(stderr, "%s\n", line);
+}
+
+aa_status cli_problems(aa_text *t, aa_err *err) {
+    aa_status st = aa_text_status(t, err);
+    if (!st && t->len) {
+        if (t->data[t->len - 1] == '\n') t->data[t->len - 1] = 0;
+        st = aa_fail(err, AA_EUSAGE, "%s", t->data);
+    }
+    aa_text_release(t);
+    return st;
+}
+
+void cli_flush(cli_call *call) {
+    if (call->out.len) fwrite(call->out.data, 1, call->out.len, stdout);
+    fflush(stdout);
+    aa_text_clear(&call->out);
+}
+
+void cli_key_real(aa_text *out, const char *key, double v) {
+    aa_text_json_key(out, key);
+    aa_text_json_real(out, v);
+}
+
+void cli_key_int(aa_text *out, const char *key, int64_t v) {
+    aa_text_json_key(out, key);
+    aa_text_json_int(out, v);
+}
+
+void cli_key_string(aa_text *out, const char *key, const char *s) {
+    aa_text_json_key(out, key);
+    aa_text_json_string(out, s, strlen(s));
+}
+
+void cli_key_ids(aa_text *out, const char *key, const int32_t *ids, size_t n) {
+    aa_text_json_key(out, key);
+    aa_text_add(out, "[");
+    for (size_t i = 0; i < n; i++) aa_text_printf(out, i ? ",%d" : "%d", (int)ids[i]);
+    aa_text_add(out, "]");
+}

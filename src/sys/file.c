@@ -1,0 +1,174 @@
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+#include "sys/sys.h"
+
+int aa_sys_map_open(aa_sys_map *out, const char *path) {
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC), no = 0;
+    if (fd < 0) return errno;
+    if (fstat(fd, &st)) no = errno;
+    else if (S_ISDIR(st.st_mode)) no = EISDIR;
+    else if (!S_ISREG(st.st_mode)) no = EINVAL;
+    void *p = NULL;
+    if (!no && st.st_size) {
+        p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (p == MAP_FAILED) no = errno;
+    }
+    close(fd);
+    if (!no) *out = (aa_sys_map){.data = p, .size_bytes = (size_t)st.st_size};
+    return no;
+}
+
+void aa_sys_map_close(aa_sys_map *map) {
+    if (map->data) munmap((void *)(uintptr_t)map->data, map->size_bytes);
+    *map = (aa_sys_map){0};
+}
+
+int aa_sys_stat(aa_sys_info *out, const char *path) {
+    struct stat st;
+    if (stat(path, &st)) {
+        if (errno != ENOENT && errno != ENOTDIR) return errno;
+        *out = (aa_sys_info){.kind = AA_SYS_ABSENT};
+        return 0;
+    }
+#ifdef __APPLE__
+    struct timespec t = st.st_mtimespec;
+#else
+    struct timespec t = st.st_mtim;
+#endif
+    *out = (aa_sys_info){.kind = S_ISREG(st.st_mode) ? AA_SYS_FILE : S_ISDIR(st.st_mode) ? AA_SYS_DIR : AA_SYS_OTHER,
+                         .size_bytes = (uint64_t)st.st_size, .mtime_ns = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec, .inode = st.st_ino};
+    return 0;
+}
+
+int aa_sys_make_dirs(const char *path) {
+    char *copy = strdup(path);
+    if (!copy) return ENOMEM;
+    int no = 0;
+    for (char *p = copy + 1; !no && *copy; p++) {
+        char c = *p;
+        if (c && c != '/') continue;
+        *p = 0;
+        if (mkdir(copy, 0777) && errno != EEXIST) no = errno;
+        *p = c;
+        if (!c) break;
+    }
+    struct stat st;
+    if (!no && (stat(path, &st) || !S_ISDIR(st.st_mode))) no = ENOTDIR;
+    free(copy);
+    return no;
+}
+
+int aa_sys_fsync_file(int fd) {
+#ifdef __APPLE__
+    if (fcntl(fd, F_FULLFSYNC) == 0) return 0;
+#endif
+    return fsync(fd) ? errno : 0;
+}
+
+int aa_sys_fsync_dir(const char *path) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return errno;
+    int no = aa_sys_fsync_file(fd);
+    close(fd);
+    return no == EINVAL || no == ENOTSUP ? 0 : no;          /* file systems without it */
+}
+
+int aa_sys_rename(const char *from, const char *to) { return rename(from, to) ? errno : 0; }
+
+int aa_sys_link_replace(const char *target, const char *link) {
+    size_t n = strlen(link) + 32;
+    char *aside = malloc(n);
+    if (!aside) return ENOMEM;
+    snprintf(aside, n, "%s.%ld.tmp", link, (long)getpid());
+    unlink(aside);
+    int no = symlink(target, aside) || rename(aside, link) ? errno : 0;
+    if (no) unlink(aside);
+    free(aside);
+    return no;
+}
+
+static int remove_at(int parent, const char *name) {
+    if (unlinkat(parent, name, 0) == 0 || errno == ENOENT) return 0;
+    if (errno != EISDIR && errno != EPERM) return errno;
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) return errno;
+    DIR *dir = fdopendir(fd);
+    if (!dir) { close(fd); return errno; }
+    int no = 0;
+    for (struct dirent *e; !no && (errno = 0, e = readdir(dir));)
+        if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..")) no = remove_at(fd, e->d_name);
+    closedir(dir);
+    if (!no && unlinkat(parent, name, AT_REMOVEDIR)) no = errno;
+    return no;
+}
+
+int aa_sys_remove_tree(const char *path) { return remove_at(AT_FDCWD, path); }
+
+int aa_sys_truncate(const char *path, uint64_t size_bytes) {
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return errno;
+    int no = ftruncate(fd, (off_t)size_bytes) ? errno : aa_sys_fsync_file(fd);
+    close(fd);
+    return no;
+}
+
+static int by_bytes(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+/* Names are read first, so that the visitor may change the directory. */
+int aa_sys_list_dir(const char *path, int (*visit)(void *ctx, const char *name), void *ctx) {
+    DIR *dir = opendir(path);
+    if (!dir) return errno;
+    char **names = NULL;
+    size_t n = 0, capacity = 0;
+    int no = 0;
+    for (struct dirent *e; !no && (errno = 0, e = readdir(dir));) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        if (n == capacity) {
+            char **more = realloc(names, (capacity = capacity ? 2 * capacity : 32) * sizeof *names);
+            if (!more) { no = ENOMEM; break; }
+            names = more;
+        }
+        if (!(names[n++] = strdup(e->d_name))) { n--; no = ENOMEM; }
+    }
+    if (!no) no = errno;
+    closedir(dir);
+    if (n) qsort(names, n, sizeof *names, by_bytes);
+    for (size_t i = 0; i < n; i++) {
+        if (!no) no = visit(ctx, names[i]);
+        free(names[i]);
+    }
+    free(names);
+    return no;
+}
+
+int aa_sys_disk_free(const char *path, uint64_t *out_bytes) {
+    struct statvfs st;
+    if (statvfs(path, &st)) return errno;
+    *out_bytes = (uint64_t)st.f_bavail * st.f_frsize;
+    return 0;
+}
+
+int aa_sys_lock(const char *path, int *out_fd) {
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0) return errno;
+    if (flock(fd, LOCK_EX | LOCK_NB)) {
+        int no = errno;
+        close(fd);
+        return no;
+    }
+    *out_fd = fd;
+    return 0;
+}
+
+void aa_sys_unlock(int fd) { close(fd); }

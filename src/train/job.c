@@ -1,0 +1,328 @@
+/* The job: what the options mean once the data are known. Order matters: the tokenizer fixes the vocabulary,
+ * the vocabulary completes the model's shape, the shape settles what was left open. */
+#include <math.h>
+#include <string.h>
+#include "base/memory.h"
+#include "data/story.h"
+#include "train/cache.h"
+#include "train/train.h"
+
+#define STORIES_MIB 32
+#define FLOOR_MAX_BYTES ((size_t)4 << 20)      /* validation text read for the generator's surprisal */
+
+static void say(const aa_job_hooks *h, const char *line) {
+    if (h && h->message) h->message(h->ctx, line);
+}
+
+/* ---- model shape ------------------------------------------------------------------------------------ */
+
+static size_t value_size(aa_opt_type type) {
+    switch (type) {
+    case AA_OPT_INT: return sizeof(int64_t);
+    case AA_OPT_REAL: return sizeof(double);
+    case AA_OPT_BOOL: return sizeof(bool);
+    case AA_OPT_CHOICE: return sizeof(int);
+    default: return 0;
+    }
+}
+
+/* Shape fields that the user left alone come from `from`; what has no option (scaling of rope ...) too. */
+static aa_config merge_config(const aa_opts *opts, const aa_config *from) {
+    const aa_train_options *o = opts->values;
+    aa_config c = *from;
+    size_t base = offsetof(aa_train_options, model);
+    for (const aa_opt *row = opts->rows; row->key; row++) {
+        if (row->at < base || row->at >= base + sizeof(aa_config)) continue;
+        if (aa_opts_from(opts, row->key) == AA_FROM_DEFAULT) continue;
+        memcpy((char *)&c + (row->at - base), (const char *)&o->model + (row->at - base), value_size(row->type));
+    }
+    /* A new width without a new head count or feed-forward width would keep the preset's: derive them instead. */
+    bool new_dim = aa_opts_from(opts, "dim") != AA_FROM_DEFAULT;
+    if (new_dim && aa_opts_from(opts, "ffn") == AA_FROM_DEFAULT) c.ffn = 0;
+    bool new_heads = aa_opts_from(opts, "heads") != AA_FROM_DEFAULT;
+    if ((new_dim || new_heads) && aa_opts_from(opts, "head-dim") == AA_FROM_DEFAULT) c.head_dim = 0;
+    if (new_heads && aa_opts_from(opts, "kv-heads") == AA_FROM_DEFAULT) c.kv_heads = 0;
+    return c;
+}
+
+static const char *preset_name(const void *table, size_t i) { return ((const aa_preset *)table)[i].name; }
+
+static aa_status shape_of(aa_job *job, aa_source **base, aa_err *err) {
+    const aa_train_options *o = job->o;
+    if (o->base) {
+        AA_TRY(aa_source_open(base, o->base, err));
+        job->config = merge_config(job->opts, &(*base)->config);
+        return AA_OK;
+    }
+    const aa_preset *p = aa_preset_find(o->preset ? o->preset : "");
+    if (!p) {
+        size_t n = 0;
+        while (aa_presets[n].name) n++;
+        const char *near = aa_nearest(o->preset ? o->preset : "", preset_name, aa_presets, n);
+        return aa_fail(err, AA_EUSAGE, "--preset: there is no preset '%s'%s%s%s; `autoane info presets` lists them",
+                       o->preset ? o->preset : "", near ? "; did you mean '" : "", near ? near : "", near ? "'" : "");
+    }
+    job->config = merge_config(job->opts, &p->config);
+    return AA_OK;
+}
+
+/* ---- tokenizer ---------------------------------------------------------------------------------------- */
+
+/* About one id per 4 KiB of text, as a power of two: small texts cannot fill a large table, and the head is
+ * what a small model spends its time on. */
+static size_t auto_vocab(uint64_t text_bytes) {
+    size_t n = 512;
+    while (n < 8192 && n * 4096 < text_bytes) n *= 2;
+    return n;
+}
+
+static aa_status source_size(const char *path, uint64_t *out, aa_err *err);
+
+typedef struct size_walk { const char *dir; uint64_t total; aa_err *err; aa_status status; } size_walk;
+
+static int add_size(void *ctx, const char *name) {
+    size_walk *w = ctx;
+    char *path = aa_path_join(w->dir, name);
+    uint64_t size = 0;
+    w->status = path ? source_size(path, &size, w->err) : aa_fail_memory(w->err, "a path", 0);
+    aa_heap_free(path);
+    w->total += size;
+    return w->status != AA_OK;
+}
+
+static aa_status source_size(const char *path, uint64_t *out, aa_err *err) {
+    aa_sys_info info;
+    int no = aa_sys_stat(&info, path);
+    if (no) return aa_fail_errno(err, no, "cannot read", path);
+    if (info.kind == AA_SYS_ABSENT)
+        return aa_fail(err, AA_ENOTFOUND, "--data: there is no '%s'; give a text file, JSONL, directory, token file "
+                       "or the word 'stories'", path);
+    *out = info.size_bytes;
+    if (info.kind != AA_SYS_DIR) return AA_OK;
+    size_walk w = {.dir = path, .err = err};
+    no = aa_sys_list_dir(path, add_size, &w);
+    if (w.status) return w.status;
+    if (no) return aa_fail_errno(err, no, "cannot list", path);
+    *out = w.total;
+    return AA_OK;
+}
+
+static aa_status trained_size(const char *spec, size_t *out, aa_err *err) {
+    char *end = NULL;
+    unsigned long n = strtoul(spec, &end, 10);
+    if (end == spec || *end || n < 257 || n > 1000000)
+        return aa_fail(err, AA_EUSAGE, "--tokenizer train:%s: want a number of ids from 257 to 1000000", spec);
+    *out = n;
+    return AA_OK;
+}
+
+/* What --tokenizer asks for. *trained: ids to train, or 0 when the tokenizer is at hand in *out. */
+static aa_status choose_tokenizer(aa_job *job, const char *source, aa_source *base, aa_tokenizer **out,
+                                  size_t *trained, aa_err *err) {
+    const char *spec = job->o->tokenizer ? job->o->tokenizer : "auto";
+    *trained = 0;
+    if (strcmp(spec, "bytes") == 0) return aa_tokenizer_new_bytes(out, err);
+    if (strncmp(spec, "train:", 6) == 0) return trained_size(spec + 6, trained, err);
+    if (strcmp(spec, "auto") != 0) return aa_tokenizer_load(out, spec, err);
+    if (base) return aa_source_tokenizer(base, out, err);
+    if (source && aa_tokens_is_file(source)) return AA_OK;
+    uint64_t bytes = 0;
+    if (source) AA_TRY(source_size(source, &bytes, err));
+    *trained = auto_vocab(source ? bytes : (uint64_t)STORIES_MIB << 20);
+    return AA_OK;
+}
+
+/* ---- tokens --------------------------------------------------------------------------------------------- */
+
+static aa_digest tokens_identity(const aa_tokens *t) {
+    size_t n = t->map.size_bytes < ((size_t)1 << 20) ? t->map.size_bytes : (size_t)1 << 20;
+    aa_digest d = aa_digest_bytes(t->map.data, n);
+    d.lo ^= t->n_tokens;
+    return d;
+}
+
+/* A token file names its tokenizer by digest; the file itself is expected beside it. */
+static aa_status tokenizer_beside(aa_job *job, const char *path, aa_err *err) {
+    const char *slash = strrchr(path, '/');
+    char *beside = aa_heap_printf("%.*stokenizer.json", slash ? (int)(slash - path + 1) : 0, path);
+    if (!beside) return aa_fail_memory(err, "a path", 0);
+    aa_sys_info info;
+    aa_status st = AA_OK;
+    if (aa_sys_stat(&info, beside) == 0 && info.kind == AA_SYS_FILE) st = aa_tokenizer_load(&job->tokenizer, beside, err);
+    aa_heap_free(beside);
+    return st;
+}
+
+static uint64_t full_vocab(const aa_job *job) {
+    return job->tokenizer ? aa_tokenizer_vocab(job->tokenizer) : (uint64_t)job->config.vocab;
+}
+
+static aa_status open_token_file(aa_job *job, const char *path, aa_err *err) {
+    if (!job->tokenizer) AA_TRY(tokenizer_beside(job, path, err));
+    uint64_t vocab = full_vocab(job);
+    if (!vocab)
+        return aa_fail(err, AA_EUSAGE, "'%s' is a token file: say which tokenizer made it (--tokenizer FILE) or, "
+                       "without one, how many ids it has (--vocab N)", path);
+    AA_TRY(aa_tokens_open(&job->tokens, path, vocab, job->tokenizer ? aa_tokenizer_eos(job->tokenizer) : -1, false, err));
+    aa_digest none = {0};
+    if (job->tokenizer && !aa_digest_equal(job->tokens.tokenizer, none) &&
+        !aa_digest_equal(job->tokens.tokenizer, aa_tokenizer_digest(job->tokenizer)))
+        return aa_fail(err, AA_EUSAGE, "'%s' was made with another tokenizer than the one given; tokenize the text "
+                       "again with `autoane data tokenize`", path);
+    return AA_OK;
+}
+
+static aa_status open_data(aa_job *job, const char *source, aa_cpu *cpu, size_t trained, const aa_job_hooks *hooks,
+                           aa_err *err) {
+    if (aa_tokens_is_file(source)) return open_token_file(job, source, err);
+    if (trained) {
+        say(hooks, "training the tokenizer");
+        AA_TRY(aa_cache_tokenizer(&job->tokenizer, source, trained, aa_cpu_pool(cpu), err));
+    }
+    char *path = NULL;
+    AA_TRY(aa_cache_tokens(&path, source, job->tokenizer, aa_cpu_pool(cpu), hooks ? hooks->message : NULL,
+                           hooks ? hooks->ctx : NULL, err));
+    aa_status st = open_token_file(job, path, err);
+    aa_heap_free(path);
+    return st;
+}
+
+/* ---- floor ------------------------------------------------------------------------------------------------ */
+
+/* If the validation text was made by the story generator, its exact surprisal is the floor of any loss on it. */
+static aa_status find_floor(aa_job *job, aa_err *err) {
+    job->floor_nats_per_byte = NAN;
+    const aa_tokens *t = &job->tokens;
+    if (!job->tokenizer) return AA_OK;
+    double bits = 0; size_t bytes = 0;
+    aa_text text = {0};
+    aa_status st = AA_OK;
+    bool generated = true;
+    for (uint64_t d = 0; d < t->n_documents && generated && !st && bytes < FLOOR_MAX_BYTES; d++) {
+        if (t->part[d] != AA_PART_VALID) continue;
+        aa_text_clear(&text);
+        for (uint64_t i = t->document[d]; i < t->document[d + 1] && !st; i++) {
+            int32_t id = aa_tokens_at(t, i);
+            st = aa_decode(job->tokenizer, &id, 1, false, &text, err);
+        }
+        double b = 0; size_t n_stories = 0;
+        if (!st && !(st = aa_text_status(&text, err))) {
+            generated = text.len && aa_story_corpus_surprisal(text.data, text.len, &b, &n_stories, NULL) == AA_OK;
+            bits += b;
+            bytes += text.len;
+        }
+    }
+    aa_text_release(&text);
+    if (!st && generated && bytes) job->floor_nats_per_byte = bits * log(2) / (double)bytes;
+    return st;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------------------ */
+
+static aa_status settle_vocab(aa_job *job, size_t trained, aa_err *err) {
+    aa_config *c = &job->config;
+    int64_t have = job->tokenizer ? (int64_t)aa_tokenizer_vocab(job->tokenizer) : (int64_t)trained;
+    if (job->n_active) have = (int64_t)job->n_active;
+    bool asked = aa_opts_from(job->opts, "vocab") != AA_FROM_DEFAULT;
+    if (asked && !job->n_active && c->vocab < have)
+        return aa_fail(err, AA_EUSAGE, "--vocab %lld is smaller than the tokenizer's %lld ids", (long long)c->vocab, (long long)have);
+    if (!have && !asked && !job->o->base)
+        return aa_fail(err, AA_EUSAGE, "the vocabulary is unknown: give --tokenizer or --vocab");
+    if (have && (!asked || job->n_active) && !job->o->base) c->vocab = have;
+    if (job->o->base && have > c->vocab)
+        return aa_fail(err, AA_EUSAGE, "the tokenizer has %lld ids, the base model only %lld rows", (long long)have, (long long)c->vocab);
+    return aa_config_resolve(c, err);
+}
+
+static aa_status check_options(const aa_job *job, bool dry, aa_err *err) {
+    const aa_train_options *o = job->o;
+    if (!o->data && !dry)
+        return aa_fail(err, AA_EUSAGE, "--data is missing: a text file, JSONL, directory, token file or 'stories'");
+    if (o->base && o->compact_vocab)
+        return aa_fail(err, AA_EUSAGE, "--compact-vocab starts a new vocabulary and --base keeps the model's: use one of them");
+    if (o->base && aa_opts_from(job->opts, "preset") > AA_FROM_DEFAULT)
+        return aa_fail(err, AA_EUSAGE, "--preset and --base both name a model shape: use one of them");
+    if (o->budget.value <= 0) return aa_fail(err, AA_EUSAGE, "--budget must be more than nothing: 120s, 500steps, 2Mtok, 1e13flop");
+    if (o->warmup + (o->schedule == AA_SCHEDULE_WSD ? o->cooldown : 0) > 1)
+        return aa_fail(err, AA_EUSAGE, "--warmup %g and --cooldown %g are shares of one budget: together at most 1", o->warmup, o->cooldown);
+    if (o->min_lr > o->lr && o->lr > 0)
+        return aa_fail(err, AA_EUSAGE, "--min-lr %g is above --lr %g", o->min_lr, o->lr);
+    return AA_OK;
+}
+
+static aa_status batch_shape(aa_job *job, aa_err *err) {
+    const aa_train_options *o = job->o;
+    job->T = (size_t)job->config.seq;
+    if (o->batch_tokens < job->config.seq)
+        return aa_fail(err, AA_EUSAGE, "--batch-tokens %lld is less than one window of --seq %lld", (long long)o->batch_tokens,
+                       (long long)job->config.seq);
+    job->B = (size_t)(o->batch_tokens / job->config.seq);
+    return AA_OK;
+}
+
+static aa_status open_streams(aa_job *job, aa_err *err) {
+    AA_TRY(aa_stream_init(&job->train, &job->tokens, AA_PART_TRAIN, err));
+    AA_TRY(aa_stream_init(&job->valid, &job->tokens, AA_PART_VALID, err));
+    job->train.map = job->valid.map = job->compact_map;
+    uint64_t windows = aa_stream_windows(&job->train, job->T);
+    if (!windows)
+        return aa_fail(err, AA_EUSAGE, "the training part has %llu tokens, less than one window of %zu; give more text or a smaller --seq",
+                       (unsigned long long)job->train.n_tokens, job->T);
+    job->n_epoch_tokens = (double)windows * (double)job->T;
+    if (!aa_stream_windows(&job->valid, job->T))
+        return aa_fail(err, AA_EUSAGE, "the validation part has %llu tokens, less than one window of %zu; give more text or a smaller --seq",
+                       (unsigned long long)job->valid.n_tokens, job->T);
+    return AA_OK;
+}
+
+static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks *hooks, char **source, aa_source **base,
+                          aa_err *err) {
+    const aa_train_options *o = job->o;
+    AA_TRY(check_options(job, dry, err));
+    AA_TRY(shape_of(job, base, err));
+    bool stories = o->data && strcmp(o->data, "stories") == 0;
+    if (o->data && !stories && !(*source = aa_heap_strdup(o->data))) return aa_fail_memory(err, "a path", 0);
+    size_t trained = 0;
+    bool vocab_known = dry && aa_opts_from(job->opts, "vocab") != AA_FROM_DEFAULT;
+    if (!vocab_known) AA_TRY(choose_tokenizer(job, *source, *base, &job->tokenizer, &trained, err));
+    if (dry) {
+        if (*source && !vocab_known && !job->tokenizer && !trained) AA_TRY(open_token_file(job, *source, err));
+        AA_TRY(settle_vocab(job, trained, err));
+        AA_TRY(batch_shape(job, err));
+        aa_train_options_settle(job->opts, &job->config);
+        return AA_OK;
+    }
+    if (stories) AA_TRY(aa_cache_stories(source, STORIES_MIB, err));
+    AA_TRY(open_data(job, *source, cpu, trained, hooks, err));
+    if (o->compact_vocab)
+        AA_TRY(aa_compact_vocabulary(&job->tokens, full_vocab(job), job->tokenizer ? aa_tokenizer_eos(job->tokenizer) : -1,
+                                     &job->compact_map, &job->active_ids, &job->n_active, err));
+    AA_TRY(settle_vocab(job, 0, err));
+    AA_TRY(batch_shape(job, err));
+    AA_TRY(open_streams(job, err));
+    job->tokens_digest = tokens_identity(&job->tokens);
+    aa_train_options_settle(job->opts, &job->config);
+    return find_floor(job, err);
+}
+
+aa_status aa_job_open(aa_job *out, aa_opts *opts, aa_cpu *cpu, bool dry, const aa_job_hooks *hooks, aa_err *err) {
+    /* Opened in place: the streams point at out->tokens. */
+    *out = (aa_job){.opts = opts, .o = opts->values, .floor_nats_per_byte = NAN};
+    char *source = NULL;
+    aa_source *base = NULL;
+    aa_status st = open_job(out, cpu, dry, hooks, &source, &base, err);
+    aa_heap_free(source);
+    aa_source_close(base);
+    if (st) aa_job_close(out);
+    return st;
+}
+
+void aa_job_close(aa_job *job) {
+    aa_stream_release(&job->train);
+    aa_stream_release(&job->valid);
+    aa_tokens_close(&job->tokens);
+    aa_tokenizer_free(job->tokenizer);
+    aa_heap_free(job->compact_map);
+    aa_heap_free(job->active_ids);
+    memset(job, 0, sizeof *job);
+}

@@ -1,0 +1,55 @@
+#include "train/memory.h"
+
+static aa_status layout(aa_train_memory *m, const aa_config *c, const aa_optim_options *optim, const aa_train_shape *s,
+                        aa_cpu *cpu, aa_err *err) {
+    AA_TRY(aa_model_init(&m->model, c, s->parts, s->T, cpu, &m->run, err));
+    if (s->parts & AA_MODEL_GRADS)
+        AA_TRY(aa_optim_init(&m->optim, optim, m->model.tensors, m->model.n_tensors, &m->run, err));
+    m->ids = aa_arena_new(&m->run, int32_t, s->B * s->T);
+    m->targets = aa_arena_new(&m->run, int32_t, s->B * s->T);
+    m->loss = aa_arena_new(&m->run, aa_real, s->B * s->T);
+    m->eval_ids = aa_arena_new(&m->run, int32_t, s->micro_B * s->T);
+    m->eval_targets = aa_arena_new(&m->run, int32_t, s->micro_B * s->T);
+    m->window_loss = aa_arena_new(&m->run, double, s->n_eval_windows);
+    AA_TRY(aa_arena_status(&m->run, err));
+    return aa_activations_new(&m->activations, &m->model, AA_PASS_TRAIN, s->micro_B, s->T, s->head_rows, &m->step, err);
+}
+
+static aa_status measure(aa_train_memory *m, const aa_config *c, const aa_optim_options *optim, const aa_train_shape *s,
+                         aa_cpu *cpu, aa_err *err) {
+    *m = (aa_train_memory){0};
+    aa_arena_init_measure(&m->run, "run");
+    aa_arena_init_measure(&m->step, "step");
+    return layout(m, c, optim, s, cpu, err);
+}
+
+aa_status aa_train_memory_init(aa_train_memory *m, const aa_config *c, const aa_optim_options *optim,
+                               const aa_train_shape *shape, aa_cpu *cpu, bool measure_only, aa_err *err) {
+    AA_TRY(measure(m, c, optim, shape, cpu, err));
+    if (measure_only) return AA_OK;
+    size_t run_bytes = m->run.used_bytes, step_bytes = m->step.used_bytes;
+    *m = (aa_train_memory){0};
+    aa_arena_init(&m->run, "run");
+    aa_arena_init(&m->step, "step");
+    aa_status st = aa_arena_reserve(&m->run, run_bytes, err);
+    if (!st) st = aa_arena_reserve(&m->step, step_bytes, err);
+    if (!st) st = layout(m, c, optim, shape, cpu, err);
+    if (st) aa_train_memory_release(m);
+    return st;
+}
+
+void aa_train_memory_release(aa_train_memory *m) {
+    aa_arena_release(&m->run);
+    aa_arena_release(&m->step);
+    *m = (aa_train_memory){0};
+}
+
+aa_optim_options aa_train_optim_options(const aa_train_options *o) {
+    return (aa_optim_options){.kind = o->optimizer, .beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps,
+                              .weight_decay = o->weight_decay, .clip = o->clip};
+}
+
+aa_train_shape aa_train_shape_of(const aa_plan *p) {
+    return (aa_train_shape){.B = p->B, .micro_B = p->micro_B, .T = p->T, .head_rows = p->head_rows,
+                            .n_eval_windows = p->n_eval_windows, .parts = p->parts};
+}
