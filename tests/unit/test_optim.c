@@ -1,0 +1,219 @@
+#include <math.h>
+#include <stdlib.h>
+
+#include "optim/optim.h"
+#include "support/check.h"
+
+/* Three rows of one parameter each: a matrix, a norm, and a row that is not trained. */
+typedef struct rig {
+    aa_arena arena;
+    aa_cpu *cpu;
+    aa_optim optim;
+    aa_tensor rows[3];
+    aa_real data[3], grad[2];
+} rig;
+
+static const aa_optim_options adamw = {AA_OPTIM_ADAMW, 0.9, 0.95, 1e-8, 0.1, 0};
+static const aa_optim_options sgd = {AA_OPTIM_SGD, 0.5, 0, 0, 0.1, 0};
+
+static void open_rig(rig *r, const aa_optim_options *options) {
+    aa_err err = {0};
+
+    *r = (rig){.data = {0.5f, 0.5f, 0.5f}};
+    r->rows[0] = (aa_tensor){.name = "matrix", .kind = AA_KIND_MATRIX, .rows = 1, .cols = 1};
+    r->rows[1] = (aa_tensor){.name = "norm", .kind = AA_KIND_NORM, .rows = 1, .cols = 1};
+    r->rows[2] = (aa_tensor){.name = "frozen", .kind = AA_KIND_MATRIX, .rows = 1, .cols = 1};
+    for (int i = 0; i < 3; i++) r->rows[i].data = &r->data[i];
+    for (int i = 0; i < 2; i++) r->rows[i].grad = &r->grad[i];
+    check_ok(aa_cpu_new(&r->cpu, 1, AA_ISA_AUTO, &err));
+    aa_arena_init(&r->arena, "optim");
+    check_ok(aa_optim_init(&r->optim, options, r->rows, 3, &r->arena, &err));
+}
+
+static void close_rig(rig *r) {
+    aa_arena_release(&r->arena);
+    aa_cpu_free(r->cpu);
+}
+
+static aa_optim_result step(rig *r, double lr, double g0, double g1) {
+    aa_optim_result result = {0};
+    aa_err err = {0};
+
+    r->grad[0] = (aa_real)g0, r->grad[1] = (aa_real)g1;
+    check_ok(aa_optim_step(&r->optim, r->cpu, lr, &result, &err));
+    return result;
+}
+
+static void check_close(double got, double want) {
+    if (!(fabs(got - want) <= 1e-7 * fmax(1, fabs(want)))) fail_msg("%.9g, not %.9g", got, want);
+}
+
+/* w = .5, lr 1e-3, betas .9 and .95, decay .1, gradients .2 then -.1. Without decay the first step
+ * of AdamW is lr * sign(g). */
+static void adamw_two_steps(void **state) {
+    rig r;
+
+    (void)state;
+    open_rig(&r, &adamw);
+    step(&r, 1e-3, 0.2, 0.2);
+    check_close((double)r.data[0], 0.49895000);
+    check_close((double)r.data[1], 0.499);
+    assert_true(r.grad[0] == 0 && r.grad[1] == 0);
+    step(&r, 1e-3, -0.1, 0);
+    check_close((double)r.data[0], 0.49863174);
+    assert_true(r.data[2] == 0.5f);
+    assert_int_equal(r.optim.t, 2);
+    assert_int_equal(r.rows[0].version, 2);
+    assert_int_equal(r.rows[2].version, 0);
+    assert_string_equal(aa_optim_slot_name(&r.optim, 0), "exp_avg");
+    assert_string_equal(aa_optim_slot_name(&r.optim, 1), "exp_avg_sq");
+    close_rig(&r);
+}
+
+static void sgd_two_steps(void **state) {
+    rig r;
+
+    (void)state;
+    open_rig(&r, &sgd);
+    step(&r, 0.1, 0.2, 0.2);                          /* .5 - .1 (.2 + .1 * .5), .5 - .1 * .2 */
+    check_close((double)r.data[0], 0.475);
+    check_close((double)r.data[1], 0.48);
+    step(&r, 0.1, -0.1, 0.4);                         /* momentum .5: 0 and .5 */
+    check_close((double)r.data[0], 0.475 - 0.1 * 0.1 * 0.475);
+    check_close((double)r.data[1], 0.43);
+    assert_string_equal(aa_optim_slot_name(&r.optim, 0), "momentum");
+    close_rig(&r);
+    aa_optim_options plain = sgd;
+    plain.beta1 = 0;
+    open_rig(&r, &plain);
+    assert_int_equal(r.optim.n_slots, 0);
+    step(&r, 0.1, 0, 1), step(&r, 0.1, 0, 1);
+    check_close((double)r.data[1], 0.3);
+    close_rig(&r);
+}
+
+static void clipping(void **state) {
+    aa_optim_options options = sgd;
+    rig r;
+
+    (void)state;
+    options.clip = 1, options.weight_decay = 0;
+    open_rig(&r, &options);
+    aa_optim_result result = step(&r, 0.1, 3, -4);
+    check_close(result.grad_norm, 5);
+    check_close(result.clip_factor, 0.2);
+    check_close((double)r.data[0], 0.5 - 0.06);
+    check_close((double)r.data[1], 0.5 + 0.08);
+    result = step(&r, 0.1, 0.3, 0.4);
+    check_close(result.clip_factor, 1);
+    close_rig(&r);
+}
+
+static void check_diverged(double bad) {
+    aa_optim_result result = {-1, -1};
+    aa_err err = {0};
+    rig r;
+
+    open_rig(&r, &adamw);
+    step(&r, 1e-3, 0.2, 0.2);
+    const rig before = r;
+    const aa_real moments[4] = {r.optim.slot[0][0][0], r.optim.slot[0][1][0], r.optim.slot[1][0][0],
+                                r.optim.slot[1][1][0]};
+    r.grad[0] = 1, r.grad[1] = (aa_real)bad;
+    assert_int_equal(aa_optim_step(&r.optim, r.cpu, 1e-3, &result, &err), AA_EDIVERGED);
+    assert_non_null(strstr(err.message, "norm"));
+    assert_memory_equal(r.data, before.data, sizeof r.data);
+    assert_int_equal(r.optim.t, 1);
+    assert_int_equal(r.rows[0].version, before.rows[0].version);
+    assert_true(result.grad_norm == -1 && r.grad[0] == 1);
+    assert_true(moments[0] == r.optim.slot[0][0][0] && moments[1] == r.optim.slot[0][1][0] &&
+                moments[2] == r.optim.slot[1][0][0] && moments[3] == r.optim.slot[1][1][0]);
+    close_rig(&r);
+}
+
+static void a_gradient_that_is_not_finite_changes_nothing(void **state) {
+    (void)state;
+    check_diverged(NAN);
+    check_diverged(INFINITY);
+    check_diverged(-INFINITY);
+}
+
+static void the_plan_measures_the_state(void **state) {
+    aa_arena arena;
+    aa_optim optim;
+    aa_err err = {0};
+    rig r;
+
+    (void)state;
+    open_rig(&r, &adamw);
+    aa_arena_init_measure(&arena, "plan");
+    check_ok(aa_optim_init(&optim, &adamw, r.rows, 3, &arena, &err));
+    assert_int_equal(arena.used_bytes, r.arena.used_bytes);
+    close_rig(&r);
+}
+
+/* ---- schedules ------------------------------------------------------------------------------- */
+
+/* Micro-steps of the original's schedule as fractions: warm-up 100 of 10000 at 3e-4. */
+static void warm_up(void **state) {
+    const aa_schedule s = {AA_SCHEDULE_COSINE, 3e-4, 3e-5, 0.01, 0};
+
+    (void)state;
+    check_close(aa_schedule_lr(&s, 1 / 10000.0) * 1e4, 3e-2);
+    check_close(aa_schedule_lr(&s, 10 / 10000.0) * 1e4, 3e-1);
+    check_close(aa_schedule_lr(&s, 100 / 10000.0) * 1e4, 3);
+    check_close(aa_schedule_lr(&s, 0) * 1e4, 3e-2);
+}
+
+static void cosine(void **state) {
+    const aa_schedule s = {AA_SCHEDULE_COSINE, 3e-4, 3e-5, 0.01, 0},
+                      z = {AA_SCHEDULE_COSINE, 1e-4, 1e-5, 0, 0};
+
+    (void)state;
+    assert_true(fabs(aa_schedule_lr(&s, 0.4299) - 1.96869e-4) < 1e-9);
+    assert_true(fabs(aa_schedule_lr(&z, 0.1) - 9.77975e-5) < 1e-10);
+    assert_true(fabs(aa_schedule_lr(&z, 0.5) - 5.5e-5) < 1e-10);
+    assert_true(fabs(aa_schedule_lr(&z, 0.9) - 1.22025e-5) < 1e-10);
+    assert_true(fabs(aa_schedule_lr(&z, 7) - 1e-5) < 1e-15);
+    assert_true(fabs(aa_schedule_lr(&z, -7) - 1e-4) < 1e-15);
+}
+
+static void warm_up_stable_decay(void **state) {
+    const aa_schedule s = {AA_SCHEDULE_WSD, 1, 0.1, 0.05, 0.4};
+    const aa_schedule flat = {AA_SCHEDULE_WSD, 1, 0.1, 0, 0}, all = {AA_SCHEDULE_WSD, 1, 0, 0, 1};
+
+    (void)state;
+    check_close(aa_schedule_lr(&s, 0.025), 0.5);
+    check_close(aa_schedule_lr(&s, 0.05), 1);
+    check_close(aa_schedule_lr(&s, 0.6), 1);
+    check_close(aa_schedule_lr(&s, 0.8), 0.55);
+    check_close(aa_schedule_lr(&s, 1), 0.1);
+    check_close(aa_schedule_lr(&flat, 1), 1);
+    check_close(aa_schedule_lr(&all, 0.25), 0.75);
+}
+
+static void constant(void **state) {
+    const aa_schedule s = {AA_SCHEDULE_CONSTANT, 1, 0.1, 0.5, 0.5},
+                      w = {AA_SCHEDULE_CONSTANT, 1, 0, 1, 0};
+
+    (void)state;
+    check_close(aa_schedule_lr(&s, 0.25), 0.5);
+    check_close(aa_schedule_lr(&s, 0.9), 1);
+    check_close(aa_schedule_lr(&w, 1), 1);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(adamw_two_steps),
+        cmocka_unit_test(sgd_two_steps),
+        cmocka_unit_test(clipping),
+        cmocka_unit_test(a_gradient_that_is_not_finite_changes_nothing),
+        cmocka_unit_test(the_plan_measures_the_state),
+        cmocka_unit_test(warm_up),
+        cmocka_unit_test(cosine),
+        cmocka_unit_test(warm_up_stable_decay),
+        cmocka_unit_test(constant),
+    };
+
+    return cmocka_run_group_tests_name("unit_optim", tests, NULL, NULL);
+}
