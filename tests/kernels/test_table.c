@@ -1,0 +1,408 @@
+/* Every row of kernels.def against the scalar reference, for every instruction set of this machine, at sizes
+ * around the vector and tile widths and at addresses that no vector likes. A row without a check_<op> here does
+ * not compile. Guard values behind every output catch a store too far. */
+#include "real.h"
+
+static const size_t sizes[] = {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 100, 127, 129, 200, 1003};
+enum { N_SIZES = sizeof sizes / sizeof *sizes, MAX_N = 1003, MAX_ROWS = 20, SPACE = MAX_ROWS * (MAX_N + 8) + 64 };
+#define EACH_SIZE(n) for (size_t i_ = 0, n; i_ < N_SIZES && (n = sizes[i_], true); i_++)
+
+typedef struct pair { const aa_kernels *ref, *got; } pair;
+
+/* Two equal outputs and inputs that both versions read. All begin one element off a cache line. */
+typedef struct space { aa_real *a, *b, *x, *y, *z; } space;
+
+static space begin(void) {
+    space s = {numbers(SPACE, 1), NULL, numbers(SPACE, 2), numbers(SPACE, 3), numbers(SPACE, 4)};
+    s.b = copy_of(s.a, SPACE);
+    return s;
+}
+
+static void restart(space *s) {
+    aa_real *fresh = numbers(SPACE, 1);
+    memcpy(s->a, fresh, SPACE * sizeof *fresh);
+    memcpy(s->b, fresh, SPACE * sizeof *fresh);
+    aa_heap_free(fresh);
+}
+
+/* Whole spaces: what a kernel must not touch must be equal in bits, so abs is for what it computes. */
+static void compare(const char *name, const space *s, double rel, double abs) { near_real(name, s->b, s->a, SPACE, rel, abs); }
+
+static void end(space *s) {
+    aa_heap_free(s->a);
+    aa_heap_free(s->b);
+    aa_heap_free(s->x);
+    aa_heap_free(s->y);
+    aa_heap_free(s->z);
+}
+
+static void check_gemm_shape(pair k) {
+    aa_gemm_shape s = k.got->gemm_shape();
+    assert_true(s.mr > 0 && s.mr <= s.mc && s.nr <= s.nc && 64 % s.nr == 0 && AA_ATTENTION_MAX_D % s.nr == 0);
+}
+
+/* The two sets may differ in nr: each gets its own packing of the same B. */
+static void check_gemm_tile(pair k) {
+    enum { K = 37, LDA = 41, LDC = 70 };
+    space s = begin();
+    aa_real panel_ref[K * 64], panel_got[K * 64];
+    size_t mr_max = aa__min(k.got->shape.mr, 64), nr_max = aa__min(k.got->shape.nr, k.ref->shape.nr);
+    for (size_t mr = 1; mr <= mr_max; mr++)
+        for (size_t nr = 1; nr <= nr_max; nr++)
+            for (int form = 0; form < 12; form++) {
+                restart(&s);
+                aa_tile t = {.mr = mr, .nr = nr, .kc = form % 3 == 2 ? 0 : K, .a = s.x + 1, .a_row = form & 1 ? LDA : 1,
+                             .a_k = form & 1 ? 1 : LDA, .ldc = LDC, .from_zero = form % 4 == 1, .scale = AA_R(0.7),
+                             .bias = form & 1 ? s.y + 3 : NULL, .residual = form & 2 ? s.z + 5 : NULL, .ld_residual = 33};
+                k.ref->pack_rows(panel_ref, k.ref->shape.nr, s.y + 9, 40, K, nr, k.ref->shape.nr, 1);
+                k.got->pack_rows(panel_got, k.got->shape.nr, s.y + 9, 40, K, nr, k.got->shape.nr, 1);
+                for (int which = 0; which < 2; which++) {
+                    aa_real *out = which ? s.b : s.a;
+                    t.b = which ? panel_got : panel_ref;
+                    t.c = out + 1;
+                    t.y = form >= 6 ? out + 5001 : NULL;
+                    t.ldy = LDC;
+                    for (size_t r = 0; r < mr; r++) {                 /* the reference has fewer rows */
+                        aa_tile one = t;
+                        one.mr = 1;
+                        one.a += r * t.a_row;
+                        one.c += r * LDC;
+                        if (one.y) one.y += r * LDC;
+                        if (one.residual) one.residual += r * 33;
+                        if (!which) k.ref->gemm_tile(&one);
+                    }
+                    if (which) k.got->gemm_tile(&t);
+                }
+                compare("gemm_tile", &s, 0, (K + 4) * REAL_EPS * 40);
+            }
+    end(&s);
+}
+
+static void check_pack_rows(pair k) {
+    space s = begin();
+    EACH_SIZE(n) {
+        restart(&s);
+        k.ref->pack_rows(s.a + 1, n + 5, s.x + 1, n + 2, 7, n, n + 5, AA_R(0.5));
+        k.got->pack_rows(s.b + 1, n + 5, s.x + 1, n + 2, 7, n, n + 5, AA_R(0.5));
+        compare("pack_rows", &s, 0, 0);
+    }
+    end(&s);
+}
+
+static void check_pack_transposed(pair k) {
+    space s = begin();
+    EACH_SIZE(n)
+        for (size_t n_rows = 1; n_rows <= MAX_ROWS - 2; n_rows += 3) {
+            restart(&s);
+            k.ref->pack_transposed(s.a + 1, MAX_ROWS, s.x + 1, n + 1, n_rows, n, n_rows + 2, AA_R(0.5));
+            k.got->pack_transposed(s.b + 1, MAX_ROWS, s.x + 1, n + 1, n_rows, n, n_rows + 2, AA_R(0.5));
+            compare("pack_transposed", &s, 0, 0);
+        }
+    end(&s);
+}
+
+static void check_dot_rows(pair k) {
+    space s = begin();
+    EACH_SIZE(n) {
+        restart(&s);
+        k.ref->dot_rows(s.a + 1, s.y + 1, s.x + 1, n + 1, 9, n);
+        k.got->dot_rows(s.b + 1, s.y + 1, s.x + 1, n + 1, 9, n);
+        compare("dot_rows", &s, 0, (double)n * REAL_EPS * (double)n);
+    }
+    end(&s);
+}
+
+static void check_sum_rows(pair k) {
+    space s = begin();
+    EACH_SIZE(n)
+        for (size_t step = 0; step < 3; step++) {
+            restart(&s);
+            k.ref->sum_rows(s.a + 1, s.y + 1, step, s.x + 1, n + 1, 9, n);
+            k.got->sum_rows(s.b + 1, s.y + 1, step, s.x + 1, n + 1, 9, n);
+            compare("sum_rows", &s, 0, 10 * REAL_EPS * 60);
+        }
+    end(&s);
+}
+
+static void check_rmsnorm_rows(pair k) {
+    space s = begin();
+    EACH_SIZE(n) {
+        restart(&s);
+        aa_real r[2][4];
+        k.ref->rmsnorm_rows(s.a + 1, n + 1, r[0], s.x + 1, n + 2, s.y + 1, 4, n, AA_R(1e-5));
+        k.got->rmsnorm_rows(s.b + 1, n + 1, r[1], s.x + 1, n + 2, s.y + 1, 4, n, AA_R(1e-5));
+        compare("rmsnorm_rows", &s, (4 + (double)n) * REAL_EPS, 0);
+        near_real("rstd", r[1], r[0], 4, (2 + (double)n) * REAL_EPS, 0);
+        k.got->rmsnorm_rows(s.b + 1, n + 1, NULL, s.x + 1, n + 2, s.y + 1, 4, n, AA_R(1e-5));
+    }
+    end(&s);
+}
+
+static void check_rmsnorm_dx_rows(pair k) {
+    space s = begin();
+    const aa_real rstd[4] = {AA_R(0.5), 1, AA_R(1.5), 2};
+    EACH_SIZE(n)
+        for (int accumulate = 0; accumulate < 2; accumulate++) {
+            restart(&s);
+            k.ref->rmsnorm_dx_rows(s.a + 1, n + 1, s.x + 1, n + 2, s.y + 1, n, s.z + 1, rstd, 4, n, accumulate);
+            k.got->rmsnorm_dx_rows(s.b + 1, n + 1, s.x + 1, n + 2, s.y + 1, n, s.z + 1, rstd, 4, n, accumulate);
+            compare("rmsnorm_dx_rows", &s, 0, ((double)n + 20) * REAL_EPS * 40);
+        }
+    end(&s);
+}
+
+static void check_rmsnorm_dw(pair k) {
+    space s = begin();
+    EACH_SIZE(n)
+        for (size_t step = 1; step < 3; step++) {
+            restart(&s);
+            k.ref->rmsnorm_dw(s.a + 1, s.x + 1, n + 2, s.y + 1, n, s.z + 1, step, 6, n);
+            k.got->rmsnorm_dw(s.b + 1, s.x + 1, n + 2, s.y + 1, n, s.z + 1, step, 6, n);
+            compare("rmsnorm_dw", &s, 0, 8 * REAL_EPS * 60);
+        }
+    end(&s);
+}
+
+static void check_rope_row(pair k) {
+    space s = begin();
+    EACH_SIZE(n) {
+        if (2 * n * 3 > SPACE) continue;
+        restart(&s);
+        aa_real sign = n % 2 ? -1 : 1;
+        k.ref->rope_row(s.a + 1, 3, 2 * n, s.x + 1, s.y + 1, sign);
+        k.got->rope_row(s.b + 1, 3, 2 * n, s.x + 1, s.y + 1, sign);
+        compare("rope_row", &s, 0, 4 * REAL_EPS * 20);
+    }
+    end(&s);
+}
+
+static void check_softmax_tile(pair k) {
+    enum { ROWS = 9, D = 21 };
+    space s = begin();
+    EACH_SIZE(n)
+        for (ptrdiff_t first = -3; first <= (ptrdiff_t)n + 2; first += n < 20 ? 1 : 13) {
+            restart(&s);
+            for (int which = 0; which < 2; which++) {
+                aa_real *out = which ? s.b : s.a, *m = out + SPACE - 40, *l = out + SPACE - 20;
+                for (size_t r = 0; r < ROWS; r++) {
+                    m[r] = r % 3 ? AA_R(0.1) : -INFINITY;
+                    l[r] = r % 3 ? 2 : 0;
+                    if (r % 3 == 0) memset(out + 1 + 5 + ROWS * (n + 1) + r * D, 0, D * sizeof *out);
+                }
+                aa_softmax t = {out + 1, n + 1, ROWS, n, first, AA_R(0.3), m, l, out + 6 + ROWS * (n + 1), D, D};
+                (which ? k.got : k.ref)->softmax_tile(&t);
+            }
+            compare("softmax_tile", &s, (8 + (double)n) * REAL_EPS, 8 * REAL_EPS);
+        }
+    end(&s);
+}
+
+static void check_softmax_grad_tile(pair k) {
+    enum { ROWS = 9 };
+    space s = begin();
+    EACH_SIZE(n) {
+        if (2 * ROWS * (n + 1) > SPACE) continue;
+        for (ptrdiff_t first = -3; first <= (ptrdiff_t)n + 2; first += n < 20 ? 1 : 13) {
+            restart(&s);
+            for (int which = 0; which < 2; which++) {
+                aa_real *out = which ? s.b : s.a;
+                aa_softmax_grad t = {out + 1, out + 1 + ROWS * (n + 1), n + 1, ROWS, n, first, AA_R(0.3), s.x, s.y, 2};
+                (which ? k.got : k.ref)->softmax_grad_tile(&t);
+            }
+            compare("softmax_grad_tile", &s, 20 * REAL_EPS, 200 * REAL_EPS);
+        }
+    }
+    end(&s);
+}
+
+static void check_swiglu_row(pair k) {
+    space s = begin();
+    EACH_SIZE(n) {
+        restart(&s);
+        s.x[1] = 100;
+        s.x[n / 2 + 1] = -100;
+        k.ref->swiglu_row(s.a + 1, s.x + 1, s.y + 1, n);
+        k.got->swiglu_row(s.b + 1, s.x + 1, s.y + 1, n);
+        compare("swiglu_row", &s, 10 * REAL_EPS, 1e-40);
+    }
+    end(&s);
+}
+
+static void check_swiglu_grad_row(pair k) {
+    space s = begin();
+    EACH_SIZE(n) {
+        restart(&s);
+        memcpy(s.a + 1, s.x, 2 * n * sizeof *s.a);         /* in place: dgate, dup over gate, up      */
+        memcpy(s.b + 1, s.x, 2 * n * sizeof *s.b);
+        k.ref->swiglu_grad_row(s.a + 1, s.a + 1 + n, s.y + 1, s.a + 1, s.a + 1 + n, n);
+        k.got->swiglu_grad_row(s.b + 1, s.b + 1 + n, s.y + 1, s.b + 1, s.b + 1 + n, n);
+        compare("swiglu_grad_row", &s, 0, 20 * REAL_EPS * 16);
+    }
+    end(&s);
+}
+
+static void check_cross_entropy_row(pair k) {
+    space s = begin();
+    EACH_SIZE(n)
+        for (int gradient = 0; gradient < 2; gradient++) {
+            restart(&s);
+            aa_real scale = gradient ? AA_R(0.25) : 0;
+            aa_real want = k.ref->cross_entropy_row(s.a + 1, n, n / 2, scale);
+            aa_real got = k.got->cross_entropy_row(s.b + 1, n, n / 2, scale);
+            near_real("loss", &got, &want, 1, 4 * REAL_EPS, ((double)n + 8) * REAL_EPS);
+            compare("cross_entropy_row", &s, ((double)n + 8) * REAL_EPS, 2 * REAL_EPS);
+        }
+    end(&s);
+}
+
+static void check_exp_array(pair k) {
+    space s = begin();
+    EACH_SIZE(n) {
+        restart(&s);
+        k.ref->exp_array(s.a + 1, s.x + 1, n);
+        k.got->exp_array(s.b + 1, s.x + 1, n);
+        compare("exp_array", &s, 2 * REAL_EPS, 0);
+    }
+    end(&s);
+}
+
+static void check_sum_squares(pair k) {
+    space s = begin();
+    EACH_SIZE(n) {
+        double want = k.ref->sum_squares(s.x + 1, n), got = k.got->sum_squares(s.x + 1, n);
+        if (fabs(got - want) > (double)n * DBL_EPSILON * want) fail_msg("sum_squares(%zu): %.17g, want %.17g", n, got, want);
+    }
+    end(&s);
+}
+
+static void check_axpy(pair k) {
+    space s = begin();
+    EACH_SIZE(n) {
+        restart(&s);
+        k.ref->axpy(s.a + 1, AA_R(0.3), s.x + 1, n);
+        k.got->axpy(s.b + 1, AA_R(0.3), s.x + 1, n);
+        compare("axpy", &s, 0, 2 * REAL_EPS * 6);
+    }
+    end(&s);
+}
+
+static void check_scale(pair k) {
+    space s = begin();
+    EACH_SIZE(n) {
+        restart(&s);
+        k.ref->scale(s.a + 1, AA_R(0.3), n);
+        k.got->scale(s.b + 1, AA_R(0.3), n);
+        compare("scale", &s, 0, 0);
+    }
+    end(&s);
+}
+
+static void check_adamw(pair k) {
+    space s = begin();
+    aa_adamw h = {.lr = AA_R(0.01), .beta1 = AA_R(0.9), .beta2 = AA_R(0.95), .eps = AA_R(1e-8), .decay = AA_R(0.1),
+                  .c1 = AA_R(0.19), .c2 = AA_R(0.0975), .grad_scale = AA_R(0.5)};
+    EACH_SIZE(n) {
+        restart(&s);
+        for (int which = 0; which < 2; which++) {
+            aa_real *out = which ? s.b : s.a, *v = out + 4 + 3 * n;
+            for (size_t i = 0; i < n; i++) v[i] = AA_R(fabs((double)v[i]));
+            (which ? k.got : k.ref)->adamw(out + 1, out + 2 + n, out + 3 + 2 * n, v, n, &h);
+        }
+        compare("adamw", &s, 8 * REAL_EPS, 8 * REAL_EPS);
+    }
+    end(&s);
+}
+
+static void check_sgd(pair k) {
+    space s = begin();
+    aa_sgd h = {.lr = AA_R(0.01), .momentum = AA_R(0.9), .decay = AA_R(0.1), .grad_scale = AA_R(0.5)};
+    EACH_SIZE(n)
+        for (int momentum = 0; momentum < 2; momentum++) {
+            restart(&s);
+            k.ref->sgd(s.a + 1, s.a + 2 + n, momentum ? s.a + 3 + 2 * n : NULL, n, &h);
+            k.got->sgd(s.b + 1, s.b + 2 + n, momentum ? s.b + 3 + 2 * n : NULL, n, &h);
+            compare("sgd", &s, 4 * REAL_EPS, 4 * REAL_EPS);
+        }
+    end(&s);
+}
+
+static void check_peak_probe(pair k) {
+    aa_real sink = 0;
+    assert_true(k.got->peak_probe(10, &sink) >= 10 * 2 * 10);
+    assert_true(isfinite((double)sink));
+}
+
+static void check_read_probe(pair k) {
+    space s = begin();
+    aa_real sum = 0;
+    k.got->read_probe(s.x + 1, 128, &sum);
+    double want = 0, size = 0;
+    for (int i = 1; i <= 128; i++) {
+        want += (double)s.x[i];
+        size += fabs((double)s.x[i]);
+    }
+    if (fabs((double)sum - want) > 128 * REAL_EPS * size) fail_msg("read_probe: %g, want %g", (double)sum, want);
+    end(&s);
+}
+
+/* ---- the walk ----------------------------------------------------------------------------------------- */
+
+typedef struct row { const char *op; aa_isa isa; void (*check)(pair); } row;
+#define scalar_ISA AA_ISA_SCALAR
+#define neon_ISA AA_ISA_NEON
+#define avx2_ISA AA_ISA_AVX2
+#define avx512_ISA AA_ISA_AVX512
+static const row all_rows[] = {
+#define KERNEL(op, type, parameters, isa) {#op, isa##_ISA, check_##op},
+#include "num/kernels.def"
+};
+
+static void test_all(void **state) {
+    (void)state;
+    aa_kernels ref;
+    size_t n_run = 0;
+    aa__kernels_choose(&ref, AA_ISA_SCALAR);
+    for (size_t i = 0; i < sizeof all_rows / sizeof *all_rows; i++) {
+        if (!aa_isa_available(all_rows[i].isa)) {
+            print_message("skipped: %s on %s, not on this processor\n", all_rows[i].op, aa_isa_name(all_rows[i].isa));
+            continue;
+        }
+        aa_kernels got;
+        aa__kernels_choose(&got, all_rows[i].isa);
+        all_rows[i].check((pair){&ref, &got});
+        n_run++;
+    }
+    assert_true(n_run >= 20);
+}
+
+/* Vector exp: within 2 ulp of the true value wherever that is a normal float, and right at the edges. */
+static void test_exp(void **state) {
+    (void)state;
+    EACH_ISA(isa) {
+        aa_kernels k;
+        aa__kernels_choose(&k, isa);
+        double worst = 0;
+        for (int block = 0; block < 1750; block++) {
+            aa_real x[101], y[101];
+            for (int i = 0; i < 101; i++) x[i] = AA_R(-87.3 + 0.1 * block + 0.00099 * i);
+            k.exp_array(y, x, 101);
+            for (int i = 0; i < 101; i++) {
+                if (x[i] > AA_R(88.6)) continue;
+                double want = exp((double)x[i]), off = fabs((double)y[i] - want) / want / REAL_EPS;
+                if (off > worst) worst = off;
+            }
+        }
+        print_message("exp on %s: worst error %.2f eps\n", aa_isa_name(isa), worst);
+        assert_true(worst <= 2);
+        aa_real x[8] = {-INFINITY, INFINITY, NAN, -1000, 1000, 0, -0.0f, AA_R(-103)}, y[8];
+        k.exp_array(y, x, 8);
+        assert_true(y[0] == 0 && isinf((double)y[1]) && isnan((double)y[2]) && y[5] == 1 && y[6] == 1);
+        if (sizeof(aa_real) == 4) assert_true(y[3] == 0 && isinf((double)y[4]));
+        assert_true((double)y[7] < 1e-44 && y[7] >= 0);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_all), cmocka_unit_test(test_exp)};
+    return cmocka_run_group_tests_name("kernels_table", tests, NULL, NULL);
+}
