@@ -1,47 +1,72 @@
 /* convert/source: any model file as {config, tokenizer, rows}.
  *
- * One reader per ecosystem implements this; everything above (training from a model, generating, evaluating,
- * info, writing another format) is written against it. Rows are in our names (Hugging Face names) and layout
- * (row-major [out,in], rope in split-half order), whatever the file's own order is.
+ * One reader per ecosystem implements this; everything above (training from a model, generating,
+ * evaluating, info, writing another format) is written against it. Rows are in our names (Hugging
+ * Face names) and layout (row-major [out,in], rope in split-half order), whatever the file's own
+ * order is.
  */
 #ifndef AA_CONVERT_SOURCE_H
 #define AA_CONVERT_SOURCE_H
 
+#include "base/digest.h"
 #include "data/tokenizer.h"
 #include "model/model.h"
 
 typedef struct aa_source aa_source;
 struct aa_source {
-    const char *format;                        /* "huggingface", ... */
-    aa_config config;                          /* resolved */
-    char *tokenizer_path;                      /* tokenizer.json, or NULL if the model has none            */
-    int32_t *active_ids; size_t n_active;      /* compact vocabulary recorded by us, or NULL                */
-    /* Fills dst (f32, row's rows*cols) with the row named so; AA_ENOTFOUND if the file lacks it.            */
+    const char *format;                  /* "huggingface", ... */
+    char *path;                          /* the directory or file really read (links resolved) */
+    aa_config config;                    /* resolved; vocab counts every id, active or not */
+    char *tokenizer_path;                /* tokenizer.json, or NULL if the model has none */
+    /* Compact vocabulary it was trained with, as recorded by us, or NULL: ascending ids. The rows
+     * of other ids are stand-ins, which can tie with an active id's logit but never exceed the
+     * largest: sample from the active ids only. */
+    int32_t *active_ids; size_t n_active;
+    /* Fills dst (f32, row's rows*cols) with the row named so; AA_ENOTFOUND if the file lacks it. */
     aa_status (*read)(aa_source *s, const aa_tensor *row, float *dst, aa_err *err);
-    void (*close)(aa_source *s);
+    /* After every row was read: fails if the file holds weights nobody asked for (may be NULL). */
+    aa_status (*check_all_read)(aa_source *s, aa_err *err);
+    void (*close)(aa_source *s);         /* frees self */
     void *self;
 };
 
-/* path: a run directory (its `best`, else `last`), a checkpoint / Hugging Face directory, or a model file.   */
+/* path: a run directory (its `best`, else `last`), a checkpoint / Hugging Face directory, or a
+ * model file. */
 aa_status aa_source_open(aa_source **out, const char *path, aa_err *err) AA_MUST_USE;
-void aa_source_close(aa_source *s);
-/* Reads every row of a laid-out model; refuses rows that are missing or left over, naming them.              */
+void aa_source_close(aa_source *s);      /* NULL is fine */
+/* Reads every row of a laid-out model; refuses rows that are missing, left over or not finite,
+ * naming them. The model's shapes must be those of s->config (seq and residual_scale are not
+ * compared). */
 aa_status aa_source_load(aa_source *s, aa_model *m, aa_err *err) AA_MUST_USE;
-aa_status aa_source_tokenizer(aa_source *s, aa_tokenizer **out, aa_err *err) AA_MUST_USE;   /* bytes if none   */
+/* Bytes if the model has no tokenizer.json. Refuses a tokenizer with more ids than the model. */
+aa_status aa_source_tokenizer(aa_source *s, aa_tokenizer **out, aa_err *err) AA_MUST_USE;
 
-/* ---- Hugging Face directories ------------------------------------------------------------------------------ */
+/* ---- Hugging Face directories ---------------------------------------------------------------- */
+
+enum { AA_HF_MAX_FILES = 8 };
+typedef struct aa_hf_file { const char *name; uint64_t size_bytes; aa_digest digest; } aa_hf_file;
+typedef struct aa_hf_files { aa_hf_file file[AA_HF_MAX_FILES]; size_t n; } aa_hf_files;
 
 typedef struct aa_hf_options {
-    const aa_tokenizer *tokenizer;             /* NULL: none is written                                          */
-    const int32_t *active_ids; size_t n_active; size_t full_vocab;   /* compact vocabulary: expand on writing   */
-    const float *mean_logit;                   /* [V] of the compact model, needed when expanding               */
+    const aa_tokenizer *tokenizer;       /* NULL: none is written */
+    /* Compact vocabulary: row i of the model is id active_ids[i] of full_vocab ids. Expanded on
+     * writing; the ids are recorded in active_vocabulary.json. */
+    const int32_t *active_ids; size_t n_active; size_t full_vocab;
+    const float *mean_logit;             /* [V] of the compact model, needed when expanding */
+    aa_hf_files *files;                  /* out: what was written, with digests; NULL: not wanted */
 } aa_hf_options;
 
-/* Writes config.json, generation_config.json, model.safetensors, tokenizer.json, tokenizer_config.json into an
- * existing directory. Residual scale is folded into the output projections. *out_exact tells whether
- * model.safetensors holds the very weights (no folding, no expansion).                                          */
-aa_status aa_hf_write(const char *dir, const aa_model *m, const aa_hf_options *o, bool *out_exact, aa_err *err) AA_MUST_USE;
-aa_status aa_hf_config_json(const aa_config *c, const aa_tokenizer *t, aa_text *out, aa_err *err) AA_MUST_USE;
+/* Writes config.json, generation_config.json, model.safetensors, tokenizer.json,
+ * tokenizer_config.json into an existing directory. Residual scale is folded into the output
+ * projections. *out_exact tells whether model.safetensors holds the very weights (no folding, no
+ * expansion). */
+aa_status aa_hf_write(const char *dir, const aa_model *m, const aa_hf_options *o, bool *out_exact,
+                      aa_err *err) AA_MUST_USE;
+/* Fails (AA_EUNSUPPORTED) for a model that the architecture's own configuration cannot express: ask
+ * before training. t may be NULL. */
+aa_status aa_hf_config_json(const aa_config *c, const aa_tokenizer *t, aa_text *out,
+                            aa_err *err) AA_MUST_USE;
+/* path is that of config.json. What it asks for and we cannot compute is refused by key. */
 aa_status aa_hf_config_parse(aa_config *out, const char *path, aa_err *err) AA_MUST_USE;
 
 #endif

@@ -1,0 +1,20 @@
+/* convert, private: what the files of the room share. */
+#ifndef AA_CONVERT_INT_H
+#define AA_CONVERT_INT_H
+
+#include "convert/source.h"
+#include "sys/sys.h"
+
+#define AA__HF_CONFIG "config.json"
+#define AA__HF_WEIGHTS "model.safetensors"
+#define AA__HF_INDEX "model.safetensors.index.json"
+#define AA__HF_TOKENIZER "tokenizer.json"
+#define AA__HF_ACTIVE "active_vocabulary.json"
+
+/* Opens dir (which holds a config.json) as a source; s is zeroed and has its path. */
+aa_status aa__hf_open(aa_source *s, const char *dir, aa_err *err) AA_MUST_USE;
+
+/* What kind of thing dir/name is; absent when it cannot be asked. */
+aa_sys_kind aa__kind_of(const char *dir, const char *name);
+
+#endif

@@ -1,0 +1,221 @@
+/* convert/hf_write: a model as a Hugging Face directory.
+ *
+ * Two things our models have and the ecosystem's do not are written away, so that every other
+ * program computes the same numbers without knowing of them:
+ *
+ *   residual scale s   x + s (W h + b) = x + (sW) h + sb: folded into o_proj and down_proj;
+ *   compact vocabulary a row for each id of the full tokenizer. Ids never seen in training take the
+ *                      head row of the active id with the lowest mean logit. Their logits equal
+ *                      that id's, so they can tie with it but never exceed the largest active
+ *                      logit. A constant row (zeros, say) would not do: every logit may be below
+ *                      its value. The embedding rows of an untied model copy the same id; any would
+ *                      do, as these ids are no input the model knows.
+ *
+ * Weights stream row by row through one small buffer: writing needs no memory that grows with the
+ * model.
+ */
+#include <math.h>
+#include <string.h>
+#include "base/file.h"
+#include "base/memory.h"
+#include "convert/convert_int.h"
+#include "formats/safetensors.h"
+
+enum { CHUNK = 1 << 14 };                        /* elements converted at a time */
+
+/* ---- the compact vocabulary, expanded -------------------------------------------------------- */
+
+static size_t lowest_logit(const float *mean_logit, size_t n) {
+    size_t lowest = 0;
+
+    for (size_t i = 1; i < n; i++)
+        if (isnan(mean_logit[lowest]) || mean_logit[i] < mean_logit[lowest]) lowest = i;
+    return lowest;
+}
+
+/* map[id] = row of the model that id's row is copied from. */
+static aa_status expand_map(const aa_hf_options *o, int32_t **out, aa_err *err) {
+    int32_t *map = aa_heap_alloc(o->full_vocab, sizeof *map);
+
+    aa_assert(o->mean_logit && o->n_active >= 1);
+    if (!map) return aa_fail_memory(err, "the vocabulary map", o->full_vocab * sizeof *map);
+    int32_t stand_in = (int32_t)lowest_logit(o->mean_logit, o->n_active);
+    for (size_t id = 0; id < o->full_vocab; id++) map[id] = stand_in;
+    for (size_t i = 0; i < o->n_active; i++) {
+        aa_assert(o->active_ids[i] >= 0 && (size_t)o->active_ids[i] < o->full_vocab);
+        aa_assert(i == 0 || o->active_ids[i] > o->active_ids[i - 1]);
+        map[o->active_ids[i]] = (int32_t)i;
+    }
+    *out = map;
+    return AA_OK;
+}
+
+static void active_json(const aa_hf_options *o, aa_text *t) {
+    aa_text_printf(t, "{\"full_vocab\": %zu,\n \"active_ids\": [", o->full_vocab);
+    for (size_t i = 0; i < o->n_active; i++)
+        aa_text_printf(t, "%s%d", i ? "," : "", (int)o->active_ids[i]);
+    aa_text_add(t, "]}\n");
+}
+
+/* ---- weights --------------------------------------------------------------------------------- */
+
+static bool ends_with(const char *s, const char *end) {
+    size_t n = strlen(s), m = strlen(end);
+
+    return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+static double scale_of(const aa_config *c, const aa_tensor *t) {
+    static const char *const outputs[] = {"self_attn.o_proj.weight", "self_attn.o_proj.bias",
+                                          "mlp.down_proj.weight", "mlp.down_proj.bias"};
+
+    for (size_t i = 0; i < sizeof outputs / sizeof *outputs; i++)
+        if (ends_with(t->name, outputs[i])) return c->residual_scale;
+    return 1;
+}
+
+static void write_values(aa_outfile *f, const aa_real *values, size_t n, double scale,
+                         float *chunk) {
+    for (size_t at = 0; at < n; at += CHUNK) {
+        size_t len = n - at < CHUNK ? n - at : CHUNK;
+
+        for (size_t i = 0; i < len; i++) chunk[i] = (float)((double)values[at + i] * scale);
+        aa_outfile_write(f, chunk, len * sizeof *chunk);
+    }
+}
+
+static bool is_by_id(const aa_tensor *t) {
+    return t->kind == AA_KIND_EMBEDDING || t->kind == AA_KIND_HEAD;
+}
+
+static aa_status write_tensors(aa_outfile *f, const aa_model *m, const aa_hf_options *o,
+                               const int32_t *map, aa_err *err) {
+    float *chunk = aa_heap_alloc(CHUNK, sizeof *chunk);
+
+    if (!chunk) return aa_fail_memory(err, "a conversion buffer", CHUNK * sizeof *chunk);
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        const aa_tensor *t = &m->tensors[i];
+
+        if (!map || !is_by_id(t))
+            write_values(f, t->data, aa_tensor_size(t), scale_of(&m->config, t), chunk);
+        else
+            for (size_t id = 0; id < o->full_vocab; id++)
+                write_values(f, t->data + (size_t)map[id] * t->cols, t->cols, 1, chunk);
+    }
+    aa_heap_free(chunk);
+    return AA_OK;
+}
+
+static aa_status begin_tensors(aa_outfile *f, const aa_model *m, const aa_hf_options *o,
+                               const int32_t *map, aa_err *err) {
+    aa_st_entry *entries = aa_heap_alloc(m->n_tensors, sizeof *entries);
+
+    if (!entries)
+        return aa_fail_memory(err, "the list of tensors", m->n_tensors * sizeof *entries);
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        const aa_tensor *t = &m->tensors[i];
+        bool vector = aa_tensor_is_vector(t);
+
+        entries[i] = (aa_st_entry){.name = t->name, .dtype = AA_DTYPE_F32, .n_dims = vector ? 1 : 2,
+                                   .shape = {vector ? t->cols : t->rows, vector ? 0 : t->cols}};
+        if (map && is_by_id(t)) entries[i].shape[0] = o->full_vocab;
+    }
+    aa_status st = aa_safetensors_begin(f, entries, m->n_tensors, NULL, 0, err);
+    aa_heap_free(entries);
+    return st;
+}
+
+/* ---- files ----------------------------------------------------------------------------------- */
+
+/* The directory being written. */
+typedef struct target { const char *dir; aa_hf_files files; } target;
+
+static void note_file(target *d, const char *name, uint64_t size_bytes, aa_digest digest) {
+    aa_assert(d->files.n < AA_HF_MAX_FILES);
+    d->files.file[d->files.n++] = (aa_hf_file){name, size_bytes, digest};
+}
+
+static aa_status write_weights(target *d, const aa_model *m, const aa_hf_options *o,
+                               const int32_t *map, aa_err *err) {
+    aa_outfile *f = NULL;
+    aa_digest digest;
+    uint64_t size_bytes = 0;
+    char *path = aa_path_join(d->dir, AA__HF_WEIGHTS);
+    aa_status st = path ? aa_outfile_open(&f, path, err) : aa_fail_memory(err, "a path", 0);
+
+    if (!st) st = begin_tensors(f, m, o, map, err);
+    if (!st) st = write_tensors(f, m, o, map, err);
+    if (!st) {
+        size_bytes = aa_outfile_size(f);
+        st = aa_outfile_commit(f, &digest, err);
+    } else if (f) aa_outfile_abort(f);
+    if (!st) note_file(d, AA__HF_WEIGHTS, size_bytes, digest);
+    aa_heap_free(path);
+    return st;
+}
+
+/* Writes the text, then clears it for the next file. */
+static aa_status write_text(target *d, const char *name, aa_text *t, aa_err *err) {
+    AA_TRY(aa_text_status(t, err));
+    char *path = aa_path_join(d->dir, name);
+    aa_status st = path ? aa_file_write(path, t->data, t->len, err)
+                        : aa_fail_memory(err, "a path", 0);
+
+    if (!st) note_file(d, name, t->len, aa_digest_bytes(t->data, t->len));
+    aa_heap_free(path);
+    aa_text_clear(t);
+    return st;
+}
+
+static void generation_json(const aa_tokenizer *k, aa_text *t) {
+    int32_t bos = k ? aa_tokenizer_bos(k) : -1, eos = k ? aa_tokenizer_eos(k) : -1;
+
+    aa_text_add(t, "{");
+    if (bos >= 0) aa_text_json_key(t, "bos_token_id"), aa_text_json_int(t, bos);
+    if (eos >= 0) {
+        aa_text_json_key(t, "eos_token_id"), aa_text_json_int(t, eos);
+        aa_text_json_key(t, "pad_token_id"), aa_text_json_int(t, eos);
+    }
+    aa_text_json_key(t, "do_sample"), aa_text_json_bool(t, false);
+    aa_text_add(t, "}\n");
+}
+
+static aa_status write_texts(target *d, const aa_config *c, const aa_hf_options *o, bool expand,
+                             aa_text *t, aa_err *err) {
+    AA_TRY(aa_hf_config_json(c, o->tokenizer, t, err));
+    AA_TRY(write_text(d, AA__HF_CONFIG, t, err));
+    generation_json(o->tokenizer, t);
+    AA_TRY(write_text(d, "generation_config.json", t, err));
+    if (o->tokenizer) {
+        AA_TRY(aa_tokenizer_write_json(o->tokenizer, t, err));
+        AA_TRY(write_text(d, AA__HF_TOKENIZER, t, err));
+        AA_TRY(aa_tokenizer_write_config_json(o->tokenizer, (size_t)c->seq, t, err));
+        AA_TRY(write_text(d, "tokenizer_config.json", t, err));
+    }
+    if (!expand) return AA_OK;
+    active_json(o, t);
+    return write_text(d, AA__HF_ACTIVE, t, err);
+}
+
+aa_status aa_hf_write(const char *dir, const aa_model *m, const aa_hf_options *o, bool *out_exact,
+                      aa_err *err) {
+    static const aa_hf_options none;
+    target d = {.dir = dir};
+    aa_config c = m->config;
+    aa_text t = {0};
+    int32_t *map = NULL;
+
+    if (!o) o = &none;
+    bool expand = o->active_ids != NULL;
+    aa_assert(!expand || (o->n_active == (size_t)c.vocab && o->full_vocab >= o->n_active));
+    if (expand) c.vocab = (int64_t)o->full_vocab;
+    aa_status st = expand ? expand_map(o, &map, err) : AA_OK;
+    if (!st) st = write_texts(&d, &c, o, expand, &t, err);
+    if (!st) st = write_weights(&d, m, o, map, err);
+    aa_text_release(&t);
+    aa_heap_free(map);
+    if (st) return st;
+    if (o->files) *o->files = d.files;
+    *out_exact = !expand && c.residual_scale == 1 && sizeof(aa_real) == sizeof(float);
+    return AA_OK;
+}

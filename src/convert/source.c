@@ -1,0 +1,129 @@
+/* convert/source: finding out what a path is, and filling a model from it. */
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/file.h"
+#include "base/memory.h"
+#include "convert/convert_int.h"
+
+aa_sys_kind aa__kind_of(const char *dir, const char *name) {
+    aa_sys_info info = {.kind = AA_SYS_ABSENT};
+    char *path = aa_path_join(dir, name);
+
+    if (path && aa_sys_stat(&info, path)) info.kind = AA_SYS_ABSENT;
+    aa_heap_free(path);
+    return info.kind;
+}
+
+/* A run's link is resolved once, so that a run that is still going and moves its links cannot give
+ * us the config of one checkpoint and the weights of another. */
+static char *follow(const char *run, const char *link) {
+    char target[512], *path = aa_path_join(run, link);
+    ssize_t n = path ? readlink(path, target, sizeof target - 1) : -1;
+
+    if (n <= 0 || target[0] == '/') return path;
+    target[n] = 0;
+    aa_heap_free(path);
+    return aa_path_join(run, target);
+}
+
+/* The directory with the config.json that path means. */
+static aa_status resolve(const char *path, char **out, aa_err *err) {
+    static const char *const links[] = {"best", "last"};
+    aa_sys_info info;
+    char *dir = NULL;
+    int no = aa_sys_stat(&info, path);
+
+    if (no) return aa_fail_errno(err, no, "cannot open", path);
+    if (info.kind == AA_SYS_ABSENT)
+        return aa_fail(err, AA_ENOTFOUND, "there is no model '%s'", path);
+    if (info.kind != AA_SYS_DIR)
+        return aa_fail(err, AA_EUNSUPPORTED, "'%s' is a file; a model is a run directory or a "
+                       "directory with config.json and model.safetensors: give that", path);
+    if (aa__kind_of(path, AA__HF_CONFIG) == AA_SYS_FILE) dir = aa_heap_strdup(path);
+    else
+        for (size_t i = 0; !dir && i < 2; i++) {
+            if (aa__kind_of(path, links[i]) != AA_SYS_DIR) continue;
+            dir = follow(path, links[i]);
+            if (!dir) return aa_fail_memory(err, "a path", 0);
+        }
+    if (!dir && aa__kind_of(path, "journal.jsonl") == AA_SYS_FILE)
+        return aa_fail(err, AA_ENOTFOUND, "the run '%s' has no checkpoint yet", path);
+    if (!dir)
+        return aa_fail(err, AA_ENOTFOUND, "'%s' is no model: it holds neither config.json nor a "
+                       "checkpoint `best` or `last`", path);
+    *out = dir;
+    return AA_OK;
+}
+
+aa_status aa_source_open(aa_source **out, const char *path, aa_err *err) {
+    aa_source *s = aa_heap_alloc(1, sizeof *s);
+
+    if (!s) return aa_fail_memory(err, "a model source", sizeof *s);
+    aa_status st = resolve(path, &s->path, err);
+    if (!st) st = aa__hf_open(s, s->path, err);
+    if (st) aa_source_close(s);
+    else *out = s;
+    return st;
+}
+
+void aa_source_close(aa_source *s) {
+    if (!s) return;
+    if (s->close && s->self) s->close(s);
+    aa_heap_free(s->path);
+    aa_heap_free(s->tokenizer_path);
+    aa_heap_free(s->active_ids);
+    aa_heap_free(s);
+}
+
+static aa_status check_finite(const aa_source *s, const aa_tensor *t, aa_err *err) {
+    for (size_t i = 0; i < aa_tensor_size(t); i++)
+        if (!isfinite(t->data[i]))
+            return aa_fail(err, AA_EFORMAT, "'%s': tensor '%s': element %zu is %s", s->path,
+                           t->name, i, isnan(t->data[i]) ? "not a number" : "infinite");
+    return AA_OK;
+}
+
+static aa_status read_row(aa_source *s, aa_tensor *t, float *buffer, aa_err *err) {
+    AA_TRY(s->read(s, t, buffer ? buffer : (float *)(void *)t->data, err));
+    for (size_t i = 0; buffer && i < aa_tensor_size(t); i++) t->data[i] = (aa_real)buffer[i];
+    return check_finite(s, t, err);
+}
+
+aa_status aa_source_load(aa_source *s, aa_model *m, aa_err *err) {
+    float *buffer = NULL;
+    size_t largest = 1;
+    aa_status st = AA_OK;
+
+    /* Straight into the rows, unless the model computes in another type than the sources give. */
+    if (sizeof(aa_real) != sizeof(float)) {
+        for (size_t i = 0; i < m->n_tensors; i++)
+            if (aa_tensor_size(&m->tensors[i]) > largest) largest = aa_tensor_size(&m->tensors[i]);
+        buffer = aa_heap_alloc(largest, sizeof *buffer);
+        if (!buffer) return aa_fail_memory(err, "a conversion buffer", largest * sizeof *buffer);
+    }
+    for (size_t i = 0; !st && i < m->n_tensors; i++) st = read_row(s, &m->tensors[i], buffer, err);
+    if (!st && s->check_all_read) st = s->check_all_read(s, err);
+    aa_model_changed(m);
+    aa_heap_free(buffer);
+    return st;
+}
+
+aa_status aa_source_tokenizer(aa_source *s, aa_tokenizer **out, aa_err *err) {
+    aa_tokenizer *t = NULL;
+
+    if (s->tokenizer_path) AA_TRY(aa_tokenizer_load(&t, s->tokenizer_path, err));
+    else AA_TRY(aa_tokenizer_new_bytes(&t, err));
+    size_t n = aa_tokenizer_vocab(t);
+    if (n > (size_t)s->config.vocab) {
+        aa_tokenizer_free(t);
+        if (!s->tokenizer_path)
+            return aa_fail(err, AA_ENOTFOUND, "'%s' has no tokenizer.json, and its vocabulary of "
+                           "%lld ids is too small for bytes, which take %zu", s->path,
+                           (long long)s->config.vocab, n);
+        return aa_fail(err, AA_EFORMAT, "'%s' has %zu ids, but the model beside it only %lld",
+                       s->tokenizer_path, n, (long long)s->config.vocab);
+    }
+    *out = t;
+    return AA_OK;
+}
