@@ -115,7 +115,7 @@ def one_bit_in_a_checkpoint():
 def other_files():
     material()
     readers = {
-        "good.tok": ["data", "inspect", "--data", "bad.tok", "--tokenizer", "tok.json"],
+        "good.tok": ["data", "inspect", "bad.tok", "--tokenizer", "tok.json"],
         "tok.json": ["tokenizer", "encode", "--tokenizer", "bad.json", "--data", "text.txt"],
     }
     for good, words in readers.items():
