@@ -1,8 +1,11 @@
 /* model: the transformer.
  *
  *     x = E[ids]
- *     per block:  x = x + s * (Wo attention(rope(norm_q(Wq n)), rope(norm_k(Wk n)), Wv n) + bo),  n = rmsnorm(x)
- *                 x = x + s * (Wdown (silu(Wgate m) * (Wup m)) + b),                              m = rmsnorm(x)
+ *     per block:
+ *         n = rmsnorm(x)
+ *         x = x + s (Wo attention(rope(norm_q(Wq n)), rope(norm_k(Wk n)), Wv n) + bo)
+ *         m = rmsnorm(x)
+ *         x = x + s (Wdown (silu(Wgate m) * (Wup m)) + b)
  *     logits = Whead rmsnorm(x)
  *
  * Owns the config, the parameter table, the activation plan, forward, backward and the KV cache.
@@ -24,89 +27,91 @@ typedef struct aa_block {                 /* views of one block's rows */
     aa_linear qkv, out, gate_up, down;
 } aa_block;
 
-/* Gradients of embedding lookups of one update, kept apart while the embedding is also the head: the
- * head's gradient sums over every token of the update, and adding lookups in between would make the bits
- * depend on how the update is split into micro-batches. Only rows that were looked up take room.     */
+/* Gradients of embedding lookups of one update, kept apart while the embedding is also the head:
+ * the head's gradient sums over every token of the update, and adding lookups in between would make
+ * the bits depend on how the update is split into micro-batches. Only rows that were looked up take
+ * room. */
 typedef struct aa_lookup {
-    size_t max_tokens, max_rows, n_rows;  /* per update; rows in use                                 */
-    int32_t *slot;                        /* [V] 1 + the id's row in grads, 0: none yet              */
-    int32_t *ids;                         /* [max_rows] the id of each row                           */
-    int32_t *token_slot;                  /* [max_tokens] row of each token of the current call      */
-    aa_real *grads;                       /* [max_rows][C], zero beyond n_rows                       */
+    size_t max_tokens, max_rows, n_rows;  /* per update; rows in use */
+    int32_t *slot;                        /* [V] 1 + the id's row in grads, 0: none yet */
+    int32_t *ids;                         /* [max_rows] the id of each row */
+    int32_t *token_slot;                  /* [max_tokens] row of each token of the current call */
+    aa_real *grads;                       /* [max_rows][C], zero beyond n_rows */
 } aa_lookup;
 
 typedef struct aa_model {
     aa_config config;
-    size_t n_tensors; aa_tensor *tensors; /* the parameter table, in memory order                   */
+    size_t n_tensors; aa_tensor *tensors; /* the parameter table, in memory order */
     aa_tensor *embedding, *norm_final;
-    aa_linear head;                       /* weight == embedding when tied                          */
+    aa_linear head;                       /* weight == embedding when tied */
     aa_block *blocks;                     /* [layers] */
-    aa_real *params, *grads;              /* the whole span: n_params elements (with alignment gaps, zero) */
-    size_t span;                          /* elements of the span                                   */
-    aa_real *rope_table;                  /* [n_pos][D] cos | sin                                    */
+    aa_real *params, *grads;              /* [span] each: all rows, and zeros in alignment gaps */
+    size_t span;
+    aa_real *rope_table;                  /* [n_pos][D] cos | sin */
     size_t n_pos;
-    aa_lookup lookup;                     /* tied models that train: aa_model_lookup_init            */
+    aa_lookup lookup;                     /* tied models that train: aa_model_lookup_init */
 } aa_model;
 
 typedef enum { AA_MODEL_PARAMS = 0, AA_MODEL_GRADS = 1, AA_MODEL_PACKED = 2 } aa_model_parts;
 
-/* The parameter table without memory: names, kinds, shapes. Table order: embedding; per block norm_attn,
- * q, k, v (then their biases), o (bias), q_norm, k_norm, norm_ffn, gate, up (biases), down (bias); final norm;
- * head if untied. Call with rows NULL to count.                                                     */
+/* The parameter table without memory: names, kinds, shapes. Table order: embedding; per block
+ * norm_attn, q, k, v (then their biases), o (bias), q_norm, k_norm, norm_ffn, gate, up (biases),
+ * down (bias); final norm; head if untied. Call with rows NULL to count. */
 size_t aa_model_rows(const aa_config *c, aa_tensor *rows, size_t max);
 
-/* Lays a model out in an arena (also a measuring one). Config must be resolved. cpu decides the packed
- * layout. n_pos: positions the rope table covers (>= seq).                                           */
+/* Lays a model out in an arena (also a measuring one). Config must be resolved. cpu decides the
+ * packed layout. n_pos: positions the rope table covers (>= seq). */
 aa_status aa_model_init(aa_model *m, const aa_config *c, unsigned parts, size_t n_pos, aa_cpu *cpu,
                         aa_arena *arena, aa_err *err) AA_MUST_USE;
-/* Room for the lookup gradients of updates of up to update_tokens tokens (all micro-batches together).
- * Does nothing unless tied. Without it lookups go straight into the gradient: right, but a split batch
- * then differs in the last bits.                                                                     */
-aa_status aa_model_lookup_init(aa_model *m, size_t update_tokens, aa_arena *arena, aa_err *err) AA_MUST_USE;
-/* Initial weights from a seed; element order and streams do not depend on other rows. Matrices normal
- * with std 0.02-like fan-in scaling (documented in init.c), output projections scaled by 1/sqrt(2L) or
- * zero, norms 1, biases 0.                                                                           */
+/* Room for the lookup gradients of updates of up to update_tokens tokens (all micro-batches
+ * together). Does nothing unless tied. Without it lookups go straight into the gradient: right, but
+ * a split batch then differs in the last bits. */
+aa_status aa_model_lookup_init(aa_model *m, size_t update_tokens, aa_arena *arena,
+                               aa_err *err) AA_MUST_USE;
+/* Initial weights from a seed (spreads: init.c). A row's numbers depend on seed and name alone.
+ * Output projections are scaled by 1/sqrt(2L) or zero. */
 typedef enum { AA_INIT_SCALED, AA_INIT_ZERO_OUT } aa_init_scheme;
 void aa_model_init_weights(aa_model *m, uint64_t seed, aa_init_scheme scheme);
-void aa_model_changed(aa_model *m);       /* raises every row's version                              */
-aa_tensor *aa_model_find(const aa_model *m, const char *name);      /* NULL if absent               */
+void aa_model_changed(aa_model *m);       /* raises every row's version */
+aa_tensor *aa_model_find(const aa_model *m, const char *name);      /* NULL if absent */
 
-/* ---- passes ------------------------------------------------------------------------------------- */
+/* ---- passes ---------------------------------------------------------------------------------- */
 
 typedef struct aa_batch {
-    size_t B, T;                          /* sequences, window                                       */
-    const int32_t *ids, *targets;         /* [B,T]; target < 0: no loss at this position             */
+    size_t B, T;                          /* sequences, window */
+    const int32_t *ids, *targets;         /* [B,T]; target < 0: no loss at this position */
 } aa_batch;
 
-typedef struct aa_activations aa_activations;     /* activations.h; one for up to max_rows tokens    */
+typedef struct aa_activations aa_activations;     /* activations.h; one for up to max_rows tokens */
 typedef enum { AA_PASS_TRAIN, AA_PASS_EVAL } aa_pass;
 
-/* pass EVAL keeps nothing for backward. head_rows: tokens per logits chunk (0: chosen).              */
-aa_status aa_activations_new(aa_activations **out, const aa_model *m, aa_pass pass, size_t max_B, size_t T,
-                             size_t head_rows, aa_arena *arena, aa_err *err) AA_MUST_USE;
+/* pass EVAL keeps nothing for backward. head_rows: tokens per logits chunk (0: chosen). */
+aa_status aa_activations_new(aa_activations **out, const aa_model *m, aa_pass pass, size_t max_B,
+                             size_t T, size_t head_rows, aa_arena *arena, aa_err *err) AA_MUST_USE;
 
 /* Loss of every position: loss[B*T] (nats; 0 where masked). */
-aa_status aa_model_loss(aa_model *m, aa_backend *be, aa_activations *a, const aa_batch *b, aa_real *loss,
-                        aa_err *err) AA_MUST_USE;
-/* Same, and adds gradient_scale * d(sum of losses) to every row's grad. A batch split into several calls
- * leaves the same bits in grad as one call. An update ends with aa_model_finish_grads.                  */
+aa_status aa_model_loss(aa_model *m, aa_backend *be, aa_activations *a, const aa_batch *b,
+                        aa_real *loss, aa_err *err) AA_MUST_USE;
+/* Same, and adds gradient_scale * d(sum of losses) to every row's grad. A batch split into several
+ * calls leaves the same bits in grad as one call. An update ends with aa_model_finish_grads. */
 aa_status aa_model_loss_and_grad(aa_model *m, aa_backend *be, aa_activations *a, const aa_batch *b,
                                  aa_real *loss, aa_real gradient_scale, aa_err *err) AA_MUST_USE;
 
 /* Adds the lookup gradients kept apart to the embedding's gradient: once per update, after its last
- * micro-batch and before anyone reads grads. Nothing to do (and no harm) when there are none.          */
+ * micro-batch and before anyone reads grads. Nothing to do (and no harm) when there are none. */
 void aa_model_finish_grads(aa_model *m, aa_cpu *cpu);
 
-/* ---- incremental ----------------------------------------------------------------------------------- */
+/* ---- incremental ----------------------------------------------------------------------------- */
 
-typedef struct aa_kv {                    /* keys (after rope) and values of what was read so far      */
+typedef struct aa_kv {                    /* keys (after rope) and values of what was read so far */
     size_t len, capacity, width;          /* positions; width = K*D */
     aa_real *k, *v;                       /* [layers][capacity][width] each */
 } aa_kv;
-aa_status aa_kv_init(aa_kv *kv, const aa_model *m, size_t capacity, aa_arena *arena, aa_err *err) AA_MUST_USE;
-/* Reads n more ids in one pass (a prompt, or one token) and gives the logits after the last one, [V].
- * activations made with max_B = 1, T >= n, pass EVAL.                                                  */
-aa_status aa_model_extend(aa_model *m, aa_backend *be, aa_activations *a, aa_kv *kv, const int32_t *ids,
-                          size_t n, aa_real *logits, aa_err *err) AA_MUST_USE;
+aa_status aa_kv_init(aa_kv *kv, const aa_model *m, size_t capacity, aa_arena *arena,
+                     aa_err *err) AA_MUST_USE;
+/* Reads n more ids in one pass (a prompt, or one token) and gives the logits after the last one,
+ * [V]. activations made with max_B = 1, T >= n, pass EVAL. */
+aa_status aa_model_extend(aa_model *m, aa_backend *be, aa_activations *a, aa_kv *kv,
+                          const int32_t *ids, size_t n, aa_real *logits, aa_err *err) AA_MUST_USE;
 
 #endif

@@ -9,37 +9,39 @@
 #include "base/memory.h"
 #include "num/num.h"
 
-typedef enum { AA_OPTIM_ADAMW, AA_OPTIM_SGD } aa_optim_kind;      /* rows of the table in optim.c      */
+typedef enum { AA_OPTIM_ADAMW, AA_OPTIM_SGD } aa_optim_kind;      /* rows of the table in optim.c */
 
 typedef struct aa_optim_options {
     int kind;                              /* aa_optim_kind */
-    double beta1, beta2, eps, weight_decay, clip;   /* clip: global L2 norm, 0 = off; SGD: beta1 = momentum */
+    double beta1, beta2, eps;              /* SGD: beta1 is the momentum, the others unused */
+    double weight_decay, clip;             /* clip: global L2 norm, 0 = off */
 } aa_optim_options;
 
 typedef struct aa_optim {
     aa_optim_options options;
-    aa_tensor *tensors; size_t n_tensors;  /* borrowed from the model                                    */
-    size_t n_slots;                        /* state arrays per row (AdamW 2: m, v; SGD 1 or 0)           */
-    aa_real **slot[2];                     /* slot[s][row]; row's shape                                  */
-    uint64_t t;                            /* updates done                                               */
+    aa_tensor *tensors; size_t n_tensors;  /* borrowed from the model */
+    size_t n_slots;                        /* state arrays per row (AdamW 2: m, v; SGD 1 or 0) */
+    aa_real **slot[2];                     /* slot[s][row]; row's shape */
+    uint64_t t;                            /* updates done */
 } aa_optim;
 
-aa_status aa_optim_init(aa_optim *o, const aa_optim_options *options, aa_tensor *tensors, size_t n_tensors,
-                        aa_arena *arena, aa_err *err) AA_MUST_USE;
-const char *aa_optim_slot_name(const aa_optim *o, size_t slot);   /* "exp_avg", "exp_avg_sq", "momentum" */
+aa_status aa_optim_init(aa_optim *o, const aa_optim_options *options, aa_tensor *tensors,
+                        size_t n_tensors, aa_arena *arena, aa_err *err) AA_MUST_USE;
+const char *aa_optim_slot_name(const aa_optim *o, size_t slot);   /* "exp_avg", "momentum", ... */
 
-typedef struct aa_optim_result { double grad_norm; double clip_factor; } aa_optim_result;
-/* One update with learning rate lr: t += 1, clip, update, zero gradients, raise versions. A gradient that
- * is not finite changes nothing and returns AA_EDIVERGED naming the first such row.                       */
-aa_status aa_optim_step(aa_optim *o, aa_cpu *cpu, double lr, aa_optim_result *out, aa_err *err) AA_MUST_USE;
+typedef struct aa_optim_result { double grad_norm, clip_factor; } aa_optim_result;
+/* One update with learning rate lr: t += 1, clip, update, zero gradients, raise versions. A
+ * gradient that is not finite changes nothing and returns AA_EDIVERGED naming it. */
+aa_status aa_optim_step(aa_optim *o, aa_cpu *cpu, double lr, aa_optim_result *out,
+                        aa_err *err) AA_MUST_USE;
 
-/* ---- schedules: pure functions of the fraction of the budget used -------------------------------------- */
+/* ---- schedules: pure functions of the fraction of the budget used ---------------------------- */
 
 typedef enum { AA_SCHEDULE_WSD, AA_SCHEDULE_COSINE, AA_SCHEDULE_CONSTANT } aa_schedule_kind;
 typedef struct aa_schedule {
     int kind;
-    double lr, min_lr;                     /* min_lr: where the decay ends                               */
-    double warmup, cooldown;               /* fractions of the budget; WSD: linear cooldown over the last `cooldown` */
+    double lr, min_lr;       /* min_lr: where the decay ends */
+    double warmup, cooldown; /* fractions of the budget; cooldown: of WSD, at its end */
 } aa_schedule;
 double aa_schedule_lr(const aa_schedule *s, double fraction);     /* fraction in [0,1], clamped */
 
