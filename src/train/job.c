@@ -1,6 +1,7 @@
 /* The job: what the options mean once the data are known. Order matters: the tokenizer fixes the vocabulary,
  * the vocabulary completes the model's shape, the shape settles what was left open. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
 #include "data/story.h"
@@ -231,7 +232,12 @@ static aa_status settle_vocab(aa_job *job, size_t trained, aa_err *err) {
     if (have && (!asked || job->n_active) && !job->o->base) c->vocab = have;
     if (job->o->base && have > c->vocab)
         return aa_fail(err, AA_EUSAGE, "the tokenizer has %lld ids, the base model only %lld rows", (long long)have, (long long)c->vocab);
-    return aa_config_resolve(c, err);
+    AA_TRY(aa_config_resolve(c, err));
+    /* A checkpoint must be expressible before hours go into it. */
+    aa_text json = {0};
+    aa_status st = aa_hf_config_json(c, NULL, &json, err);
+    aa_text_release(&json);
+    return st;
 }
 
 static aa_status check_options(const aa_job *job, bool dry, aa_err *err) {

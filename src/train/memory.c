@@ -3,8 +3,10 @@
 static aa_status layout(aa_train_memory *m, const aa_config *c, const aa_optim_options *optim, const aa_train_shape *s,
                         aa_cpu *cpu, aa_err *err) {
     AA_TRY(aa_model_init(&m->model, c, s->parts, s->T, cpu, &m->run, err));
-    if (s->parts & AA_MODEL_GRADS)
+    if (s->parts & AA_MODEL_GRADS) {
+        AA_TRY(aa_model_lookup_init(&m->model, s->B * s->T, &m->run, err));
         AA_TRY(aa_optim_init(&m->optim, optim, m->model.tensors, m->model.n_tensors, &m->run, err));
+    }
     m->ids = aa_arena_new(&m->run, int32_t, s->B * s->T);
     m->targets = aa_arena_new(&m->run, int32_t, s->B * s->T);
     m->loss = aa_arena_new(&m->run, aa_real, s->B * s->T);
