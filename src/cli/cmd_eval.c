@@ -5,7 +5,7 @@
 #include "base/memory.h"
 #include "cli/cli.h"
 #include "infer/infer.h"
-#include "train/cache.h"
+#include "train/score.h"
 
 typedef struct eval_values { char *data, *against; int64_t tokens, seq, threads; int part; } eval_values;
 
@@ -18,60 +18,6 @@ static const aa_opt eval_rows[] = {
     {"against", "compare", AA_OPT_STRING, AT(against), NULL, 0, 0, 0, "MODEL", "second model with the same tokenizer: paired difference"},
     {"threads", "run", AA_OPT_INT, AT(threads), "0", 0, AA_POOL_MAX_THREADS, 0, "N", "threads; 0: one per core"},
     {0}};
-
-#define EVAL_PASS_TOKENS 1024             /* tokens per forward pass */
-#define STORIES_MIB 32                    /* the corpus that `train --data stories` uses */
-
-typedef struct eval_job {
-    aa_cpu *cpu; const eval_values *v;
-    aa_tokens tokens; aa_stream stream; bool has_tokens, has_stream;
-    size_t T, n_windows;
-} eval_job;
-
-static aa_status open_tokens(eval_job *e, const aa_tokenizer *t, aa_err *err) {
-    char *path = NULL, *stories = NULL;
-    const char *source = e->v->data;
-    aa_status st = AA_OK;
-    if (strcmp(source, "stories") == 0 && !(st = aa_cache_stories(&stories, STORIES_MIB, err))) source = stories;
-    if (!st && !aa_tokens_is_file(source)) st = aa_cache_tokens(&path, source, t, aa_cpu_pool(e->cpu), cli_message, NULL, err);
-    if (!st) st = aa_tokens_open(&e->tokens, path ? path : source, aa_tokenizer_vocab(t), aa_tokenizer_eos(t), false, err);
-    e->has_tokens = st == AA_OK;
-    if (!st) st = aa_stream_init(&e->stream, &e->tokens, (aa_part)e->v->part, err);
-    e->has_stream = st == AA_OK;
-    aa_heap_free(path);
-    aa_heap_free(stories);
-    return st;
-}
-
-static aa_status choose_windows(eval_job *e, const aa_session *s, aa_err *err) {
-    e->T = e->v->seq ? (size_t)e->v->seq : (size_t)s->model->config.seq;
-    if (e->T > (size_t)s->model->config.seq)
-        return aa_fail(err, AA_EUSAGE, "--seq %zu is more than the model's %lld positions", e->T, (long long)s->model->config.seq);
-    if (e->stream.n_tokens < 2) return aa_fail(err, AA_EUSAGE, "there are %llu tokens to evaluate in this part of '%s'; two are the least",
-                                               (unsigned long long)e->stream.n_tokens, e->v->data);
-    if (e->T > e->stream.n_tokens - 1) e->T = (size_t)e->stream.n_tokens - 1;
-    uint64_t all = aa_stream_windows(&e->stream, e->T), want = ((uint64_t)e->v->tokens + e->T - 1) / e->T;
-    e->n_windows = (size_t)(e->v->tokens && want < all ? want : all);
-    return AA_OK;
-}
-
-static aa_status evaluate(eval_job *e, aa_session *s, double *window_loss, aa_eval_result *out, aa_err *err) {
-    aa_arena arena;
-    aa_arena_init(&arena, "evaluation");
-    aa_evaluator ev = {.model = s->model, .backend = &s->backend, .stream = &e->stream, .tokenizer = s->tokenizer,
-                       .active_ids = s->active_ids, .T = e->T, .n_windows = e->n_windows};
-    ev.max_B = e->T >= EVAL_PASS_TOKENS ? 1 : EVAL_PASS_TOKENS / e->T;
-    if (ev.max_B > e->n_windows) ev.max_B = e->n_windows;
-    size_t n = ev.max_B * e->T;
-    ev.ids = aa_arena_new(&arena, int32_t, n);
-    ev.targets = aa_arena_new(&arena, int32_t, n);
-    ev.loss = aa_arena_new(&arena, aa_real, n);
-    aa_status st = aa_activations_new(&ev.activations, s->model, AA_PASS_EVAL, ev.max_B, e->T, 0, &arena, err);
-    if (!st) st = aa_arena_status(&arena, err);
-    if (!st) st = aa_evaluate(&ev, window_loss, out, err);
-    aa_arena_release(&arena);
-    return st;
-}
 
 /* ---- comparison -------------------------------------------------------------------------------------- */
 
@@ -132,50 +78,53 @@ static void print_both(cli_call *call, const aa_eval_result *a, const aa_eval_re
     else aa_text_printf(out, "  %s\n", p->low > 0 ? "the first is better" : p->high < 0 ? "the second is better" : "no difference can be told");
 }
 
-static aa_status with_second(cli_call *call, eval_job *e, const aa_session *first, const aa_eval_result *a, double *losses, aa_err *err) {
+static aa_status with_second(cli_call *call, const aa_score *score, const aa_session *first, const aa_eval_result *a, double *losses,
+                             aa_err *err) {
     const eval_values *v = call->opts.values;
     aa_session s;
     aa_eval_result b;
-    AA_TRY(aa_session_open(&s, v->against, e->cpu, 1, err));
+    AA_TRY(aa_session_open(&s, v->against, first->cpu, 1, err));
     aa_status st = AA_OK;
     if (!aa_digest_equal(aa_tokenizer_digest(first->tokenizer), aa_tokenizer_digest(s.tokenizer)))
-        st = aa_fail(err, AA_EUSAGE, "the two models have different tokenizers, so their losses are not paired; compare bits_per_byte of two runs of eval");
-    else if ((size_t)s.model->config.seq < e->T)
+        st = aa_fail(err, AA_EUSAGE, "the two models have different tokenizers, so their losses are not paired; compare bits_per_byte "
+                     "of two runs of eval");
+    else if ((size_t)s.model->config.seq < score->T)
         st = aa_fail(err, AA_EUSAGE, "'%s' has %lld positions; give --seq of at most that", v->against, (long long)s.model->config.seq);
-    if (!st) st = evaluate(e, &s, losses + e->n_windows, &b, err);
+    if (!st) st = aa_score_run(score, &s, losses + score->n_windows, &b, err);
     aa_session_close(&s);
     if (st) return st;
-    paired p = compare(losses, losses + e->n_windows, e->n_windows);
+    paired p = compare(losses, losses + score->n_windows, score->n_windows);
     print_both(call, a, &b, &p);
     return AA_OK;
 }
 
-static aa_status eval_session(cli_call *call, eval_job *e, aa_session *s, aa_err *err) {
+static aa_status eval_session(cli_call *call, aa_session *s, aa_err *err) {
+    const eval_values *v = call->opts.values;
+    const aa_job_hooks hooks = {.message = cli_message};
+    aa_score score;
     aa_eval_result a;
-    AA_TRY(open_tokens(e, s->tokenizer, err));
-    AA_TRY(choose_windows(e, s, err));
-    double *losses = aa_heap_alloc(2 * e->n_windows, sizeof *losses);
-    if (!losses) return aa_fail_memory(err, "the windows' losses", 2 * e->n_windows * sizeof *losses);
-    aa_status st = evaluate(e, s, losses, &a, err);
-    if (!st && e->v->against) st = with_second(call, e, s, &a, losses, err);
+    AA_TRY(aa_score_open(&score, s, v->data, &(aa_score_options){.part = v->part, .tokens = (uint64_t)v->tokens, .seq = (size_t)v->seq}, &hooks, err));
+    double *losses = aa_heap_alloc(2 * score.n_windows, sizeof *losses);
+    aa_status st = losses ? aa_score_run(&score, s, losses, &a, err) : aa_fail_memory(err, "the windows' losses", 16 * score.n_windows);
+    if (!st && v->against) st = with_second(call, &score, s, &a, losses, err);
     else if (!st) print_both(call, &a, NULL, NULL);
     aa_heap_free(losses);
+    aa_score_close(&score);
     return st;
 }
 
 static aa_status run_eval(cli_call *call, aa_err *err) {
-    eval_job e = {.v = call->opts.values};
+    const eval_values *v = call->opts.values;
+    aa_cpu *cpu;
     aa_session s;
-    if (!e.v->data) return aa_fail(err, AA_EUSAGE, "--data is missing: the text to evaluate on");
-    AA_TRY(cli_open_cpu(&e.cpu, e.v->threads, err));
-    aa_status st = aa_session_open(&s, call->positional[0], e.cpu, 1, err);
+    if (!v->data) return aa_fail(err, AA_EUSAGE, "--data is missing: the text to evaluate on");
+    AA_TRY(cli_open_cpu(&cpu, v->threads, err));
+    aa_status st = aa_session_open(&s, call->positional[0], cpu, 1, err);
     if (!st) {
-        st = eval_session(call, &e, &s, err);
+        st = eval_session(call, &s, err);
         aa_session_close(&s);
     }
-    if (e.has_stream) aa_stream_release(&e.stream);
-    if (e.has_tokens) aa_tokens_close(&e.tokens);
-    aa_cpu_free(e.cpu);
+    aa_cpu_free(cpu);
     return st;
 }
 

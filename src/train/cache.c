@@ -39,18 +39,18 @@ static bool is_file(const char *path) {
 
 static aa_digest key_of(const char *text) { return aa_digest_bytes(text, strlen(text)); }
 
-aa_status aa_cache_stories(char **out_path, int mib, aa_err *err) {
+aa_status aa_cache_stories(char **out_path, aa_err *err) {
     /* The first stories are part of the key: a changed grammar must not find an old corpus. */
     aa_text text = {0};
     aa_story_corpus(&text, 1, 0, 16);
-    aa_text_printf(&text, "%d MiB", mib);
+    aa_text_printf(&text, "%d MiB", AA_STORIES_MIB);
     aa_status st = aa_text_status(&text, err);
     char *path = NULL;
     if (!st) st = aa_cache_path(&path, "stories", aa_digest_bytes(text.data, text.len), ".txt", err);
     if (!st && !is_file(path)) {
         aa_outfile *f = NULL;
         st = aa_outfile_open(&f, path, err);
-        uint64_t size = (uint64_t)mib << 20;
+        uint64_t size = (uint64_t)AA_STORIES_MIB << 20;
         enum { CHUNK = 256 };
         for (uint64_t n = 0; !st && aa_outfile_size(f) < size; n += CHUNK) {
             aa_text_clear(&text);

@@ -8,8 +8,9 @@
 
 /* "<cache>/<prefix>-<hex of key><suffix>", directory made. Heap-owned. */
 aa_status aa_cache_path(char **out, const char *prefix, aa_digest key, const char *suffix, aa_err *err) AA_MUST_USE;
-/* Text of `mib` MiB of generated stories. */
-aa_status aa_cache_stories(char **out_path, int mib, aa_err *err) AA_MUST_USE;
+enum { AA_STORIES_MIB = 32 };
+/* The corpus behind `--data stories`: AA_STORIES_MIB of generated text. */
+aa_status aa_cache_stories(char **out_path, aa_err *err) AA_MUST_USE;
 /* A tokenizer with n ids trained on source, from the cache if it was made before. */
 aa_status aa_cache_tokenizer(aa_tokenizer **out, const char *source, size_t n, aa_pool *pool, aa_err *err) AA_MUST_USE;
 /* The token file of a source under a tokenizer, made if needed. */

@@ -8,7 +8,6 @@
 #include "train/cache.h"
 #include "train/train.h"
 
-#define STORIES_MIB 32
 #define FLOOR_MAX_BYTES ((size_t)4 << 20)      /* validation text read for the generator's surprisal */
 
 static void say(const aa_job_hooks *h, const char *line) {
@@ -129,7 +128,7 @@ static aa_status choose_tokenizer(aa_job *job, const char *source, aa_source *ba
     if (source && aa_tokens_is_file(source)) return AA_OK;
     uint64_t bytes = 0;
     if (source) AA_TRY(source_size(source, &bytes, err));
-    *trained = auto_vocab(source ? bytes : (uint64_t)STORIES_MIB << 20);
+    *trained = auto_vocab(source ? bytes : (uint64_t)AA_STORIES_MIB << 20);
     return AA_OK;
 }
 
@@ -298,7 +297,7 @@ static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks
         aa_train_options_settle(job->opts, &job->config);
         return AA_OK;
     }
-    if (stories) AA_TRY(aa_cache_stories(source, STORIES_MIB, err));
+    if (stories) AA_TRY(aa_cache_stories(source, err));
     AA_TRY(open_data(job, *source, cpu, trained, hooks, err));
     if (o->compact_vocab)
         AA_TRY(aa_compact_vocabulary(&job->tokens, full_vocab(job), job->tokenizer ? aa_tokenizer_eos(job->tokenizer) : -1,
