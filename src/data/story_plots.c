@@ -62,7 +62,7 @@ const aa__story_rule_row aa__story_rules[] = {
     {"asked", 5, "asked"},
     {"asked", 1, "wondered"},
     {"gear", 3, ""},
-    {"gear", 1, "{hero.He} put on {hero.his} {weather.gear} first. "},
+    {"gear", 1, "{hero.He} was wearing {hero.his} {weather.gear}. "},
     {"gear", 1, "{hero.His} {weather.gear} was just right for such weather. "},
     {"passing", 5, ""},
     {"passing", 1, "{+A beast} looked over the fence and shook its head. "},

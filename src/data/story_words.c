@@ -235,8 +235,8 @@ const aa__story_list_row aa__story_lists[] = {
      "paper dragon|the tail came off|needle, thread and gold paper"},
     {"causes", "name",
      "when it hit the wall;when it fell off the table;after a bump on the stairs;"
-     "when the dog ran into it;in the middle of a game;just before bedtime;with a loud crack;"
-     "and nobody knew why"},
+     "when the dog ran into it;in the middle of a game;just before bedtime;"
+     "with a sad little sound;and nobody knew why"},
     {"fears", "name|really",
      "a tall shadow on the wall|a coat on a hook;"
      "something shining in the corner|the brass knob of the dresser;"
