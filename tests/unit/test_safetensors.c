@@ -51,7 +51,8 @@ static void test_round_trip(void **state) {
     check_same_bits("embedding", aa_safetensors_data(&st, &st.tensors[0]), values, 24);
     check_same_bits("scalar", aa_safetensors_data(&st, aa_safetensors_find(&st, "scalar")),
                     &values[6], 4);
-    check_same_bits("bytes", aa_safetensors_data(&st, aa_safetensors_find(&st, "bytes")), "hello", 5);
+    check_same_bits("bytes", aa_safetensors_data(&st, aa_safetensors_find(&st, "bytes")), "hello",
+                    5);
     assert_int_equal(aa_safetensors_find(&st, "scalar")->n_elements, 1);
     assert_int_equal(aa_safetensors_find(&st, "empty")->n_elements, 0);
     assert_null(aa_safetensors_find(&st, "absent"));
