@@ -1,18 +1,20 @@
 /* data/tokens: token files, memory-mapped, of any size.
  *
- * Our format, little-endian, everything 64-byte aligned:
+ * Our format, little-endian. Counts and digests are known only when the last token has been written,
+ * so they stand at the end and a file of any size is written in one pass:
  *
- *      0  magic "AATOKENS", u32 version 1, u32 bytes per token (2 or 4)
- *     16  u64 n_tokens, u64 n_documents, u64 n_bytes (of the text), u64 vocab
- *     48  tokenizer digest (16 bytes)  64  digest of everything after the header (16 bytes)
- *     80  digest of the source (16 bytes), zero to 128
- *    128  tokens, padded to 64; then (n_documents + 1) u64: first token of each document, and the
- *         end; then n_documents bytes: aa_part of each document.
+ *      0  magic "AATOKENS", u32 version 1, u32 bytes per token (2 or 4), zero to 64
+ *     64  tokens, padded with zeros to a multiple of 64; then (n_documents + 1) u64: first token of each
+ *         document, and the end; then n_documents bytes: aa_part of each; padded to a multiple of 64
+ *   last 128 bytes of the file:
+ *         magic "AATOKEND", u64 zero, u64 n_tokens, u64 n_documents, u64 n_bytes (of the text), u64 vocab,
+ *         tokenizer digest (lo, hi), source digest (lo, hi), zero (32 bytes), digest (lo, hi) of all
+ *         before itself
  *
- * Every document ends with the tokenizer's eos. Raw uint16 streams (.bin without header; documents are
- * separated by an eos id if one is given) and llm.c files (256 int32 header, magic 20240520, version 1,
- * then uint16) open the same way; they have no digest, and get split by position of documents' digests
- * computed at opening.
+ * Every document ends with the tokenizer's eos, if it has one. Raw uint16 streams (.bin without header;
+ * documents are separated by an eos id if one is given) and llm.c files (256 int32 header: magic 20240520,
+ * version 1, then uint16; or magic 20240801, version 7, then uint32) open the same way; they have no
+ * digest, and are split by digests of their documents' tokens computed at opening.
  */
 #ifndef AA_DATA_TOKENS_H
 #define AA_DATA_TOKENS_H
@@ -23,7 +25,11 @@
 /* Each document belongs to one part, by its digest alone, so that appending documents or shuffling
  * them never moves one.                                                                            */
 typedef enum { AA_PART_TRAIN, AA_PART_VALID, AA_PART_TEST, AA_PART_COUNT } aa_part;
-/* hash of the document's bytes in [0,2^64): < 5 % validation, next 5 % locked test, rest train.     */
+/* The digest as a number in [0,1): below 0.05 validation, below 0.10 locked test, the rest training.
+ *
+ * A corpus so small that no document falls to validation still gets one: the document with the smallest
+ * digest; if none is left for training, that with the largest digest is. A corpus of a single document
+ * is cut in two after 7/8 of its tokens. A corpus of a few hundred documents never meets these rules. */
 aa_part aa_part_of(aa_digest document);
 
 typedef struct aa_tokens {                  /* read-only view of one opened file */
@@ -50,8 +56,15 @@ bool aa_tokens_is_file(const char *path);   /* has our or llm.c's magic, or ends
 
 /* ---- from text --------------------------------------------------------------------------------- */
 
-/* Documents of a source: a text file (cut at blank lines into documents of >= 4 KiB), JSONL (one object
- * per line, field "text"), or a directory (every *.txt, *.md, *.jsonl below it, in byte order of paths).
+/* Documents of a source:
+ *   text       runs of whole paragraphs (blank lines between them) of at least 4 KiB. Where no blank line
+ *              comes within 16 KiB the cut is at the first line end past 4 KiB, else the first space, else
+ *              between two code points; a text below 32 KiB is cut at eighths of its size instead of 4 KiB. White space
+ *              around a document is left out. Appending to a larger text moves no earlier document.
+ *   JSONL      one object per line, field "text", by the name *.jsonl
+ *   directory  every *.txt, *.md, *.jsonl below it, in byte order of paths; names with a leading dot are
+ *              passed over; each file by the rules above
+ * A source without any text is an error.
  * The callback sees each document once, in order; the bytes live only during the call.              */
 typedef aa_status aa_document_fn(void *ctx, const char *text, size_t n, aa_err *err);
 aa_status aa_documents(const char *path, aa_document_fn *fn, void *ctx, aa_err *err) AA_MUST_USE;
@@ -62,7 +75,8 @@ typedef struct aa_tokenize_progress { uint64_t done_bytes, total_bytes; } aa_tok
 /* Tokenizes a source into our format at out_path (atomic). progress may be NULL.                    */
 aa_status aa_tokenize(const char *source, const aa_tokenizer *tokenizer, aa_pool *pool, const char *out_path,
                       void (*progress)(void *ctx, aa_tokenize_progress p), void *ctx, aa_err *err) AA_MUST_USE;
-/* At most `limit` bytes of a source's training documents, spread evenly: what a tokenizer is trained on. */
+/* At most `limit` bytes of a source's training documents, spread evenly, with a blank line after
+ * each: what a tokenizer is trained on. */
 aa_status aa_source_sample(const char *source, size_t limit, aa_text *out, aa_err *err) AA_MUST_USE;
 
 #endif
