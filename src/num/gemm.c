@@ -46,43 +46,69 @@ typedef struct share {
     const product *p;
     const aa_gemm_shape *s;
     aa_real *slab_a, *slab_b, *sums;
-    size_t n_tiles;                       /* in all of M */
+    size_t n_tiles;                       /* in all of M; the first n_longer are rows + 1 high, the rest rows */
+    size_t rows, n_longer;
     size_t k0, kc, kc_max; bool first_k, last_k;
     size_t panel0, row0;                  /* of the group and the row range                          */
     size_t range_rows;
 } share;
 
-static size_t tile_row(const share *h, size_t tile) { return aa__split(h->p->M, h->n_tiles, tile); }
+static size_t tile_row(const share *h, size_t tile) { return h->rows * tile + aa__min(tile, h->n_longer); }
+
+/* Rows are packed a few at a time across all panels or tiles, so that memory is read in long pieces. */
+enum { PACK_ROWS = 8 };
+
+/* n_rows of n elements will be packed soon. */
+static void fetch_rows(const aa_real *x, size_t ldx, size_t n_rows, size_t n) {
+    for (size_t i = 0; i < n_rows; i++, x += ldx)
+        for (size_t j = 0; j < n; j += 64 / sizeof *x) __builtin_prefetch(x + j, 0, 2);
+}
 
 static void pack_b(const share *h, size_t panel_end) {
     const product *p = h->p;
     const aa_kernels *k = &p->cpu->k;
-    size_t nr = h->s->nr;
-    for (size_t panel = h->panel0; panel < panel_end; panel++) {
-        aa_real *y = h->slab_b + (panel - h->panel0) * h->kc_max * nr;
-        size_t j = panel * nr, n = aa__min(nr, p->N - j);
-        if (p->b_is == B_ROWS)
-            k->pack_rows(y, nr, p->b + h->k0 * p->ldb + j, p->ldb, h->kc, n, nr, p->b_scale);
-        else
-            k->pack_transposed(y, nr, p->b + j * p->ldb + h->k0, p->ldb, n, h->kc, nr, p->b_scale);
+    size_t nr = h->s->nr, slab = h->kc_max * nr;
+    if (p->b_is == B_TRANSPOSED) {
+        for (size_t panel = h->panel0; panel < panel_end; panel++)
+            k->pack_transposed(h->slab_b + (panel - h->panel0) * slab, nr, p->b + panel * nr * p->ldb + h->k0, p->ldb,
+                               aa__min(nr, p->N - panel * nr), h->kc, nr, p->b_scale);
+        return;
+    }
+    size_t n = aa__min(panel_end * nr, p->N) - h->panel0 * nr;
+    for (size_t i = 0; i < h->kc; i += PACK_ROWS) {
+        if (i + 2 * PACK_ROWS <= h->kc)
+            fetch_rows(p->b + (h->k0 + i + PACK_ROWS) * p->ldb + h->panel0 * nr, p->ldb, PACK_ROWS, n);
+        for (size_t panel = h->panel0; panel < panel_end; panel++)
+            k->pack_rows(h->slab_b + (panel - h->panel0) * slab + i * nr, nr,
+                         p->b + (h->k0 + i) * p->ldb + panel * nr, p->ldb, aa__min(PACK_ROWS, h->kc - i),
+                         aa__min(nr, p->N - panel * nr), nr, p->b_scale);
     }
 }
 
-/* A block's rows in scratch: as [tile][k][mr] for a transpose, as rows of kc and a cache line for a copy. */
+/* A block's rows in scratch: as [tile][k][mr, in whole vectors] for a transpose, as rows of kc and a cache line for
+ * a copy. */
+static size_t tile_stride(const share *h) { return aa__round_up(h->s->mr, 4); }
 static size_t copy_stride(const share *h) { return aa__round_up(h->kc_max, 16) + 16; }
 
 static void pack_a(const share *h, size_t tile0, size_t tile1) {
     const product *p = h->p;
     const aa_kernels *k = &p->cpu->k;
+    size_t row0 = tile_row(h, tile0), mr_max = tile_stride(h), slab = h->kc_max * mr_max;
     if (p->a_is == A_COPIED) {
-        size_t r0 = tile_row(h, tile0), r1 = tile_row(h, tile1);
-        k->pack_rows(h->slab_a, copy_stride(h), p->a + r0 * p->lda + h->k0, p->lda, r1 - r0, h->kc, h->kc, 1);
+        k->pack_rows(h->slab_a, copy_stride(h), p->a + row0 * p->lda + h->k0, p->lda, tile_row(h, tile1) - row0,
+                     h->kc, h->kc, 1);
         return;
     }
-    for (size_t tile = tile0; tile < tile1; tile++) {
-        size_t r0 = tile_row(h, tile), mr = tile_row(h, tile + 1) - r0;
-        k->pack_rows(h->slab_a + (tile - tile0) * h->kc_max * h->s->mr, h->s->mr,
-                     p->a + h->k0 * p->lda + r0, p->lda, h->kc, mr, mr, p->a_scale);
+    for (size_t i = 0; i < h->kc; i += PACK_ROWS) {
+        if (i + 2 * PACK_ROWS <= h->kc)
+            fetch_rows(p->a + (h->k0 + i + PACK_ROWS) * p->lda + row0, p->lda, PACK_ROWS, tile_row(h, tile1) - row0);
+        size_t row = row0;
+        for (size_t tile = tile0; tile < tile1; tile++) {
+            size_t end = tile_row(h, tile + 1);
+            k->pack_rows(h->slab_a + (tile - tile0) * slab + i * mr_max, mr_max, p->a + (h->k0 + i) * p->lda + row,
+                         p->lda, aa__min(PACK_ROWS, h->kc - i), end - row, mr_max, p->a_scale);
+            row = end;
+        }
     }
 }
 
@@ -91,9 +117,9 @@ static void set_a(const share *h, aa_tile *t, size_t block_tile, size_t tile) {
     size_t row = tile_row(h, tile);
     t->mr = tile_row(h, tile + 1) - row;
     if (p->a_is == A_TRANSPOSED) {
-        t->a = h->slab_a + (tile - block_tile) * h->kc_max * h->s->mr;
+        t->a = h->slab_a + (tile - block_tile) * h->kc_max * tile_stride(h);
         t->a_row = 1;
-        t->a_k = h->s->mr;
+        t->a_k = tile_stride(h);
     } else if (p->a_is == A_COPIED) {
         t->a = h->slab_a + (row - tile_row(h, block_tile)) * copy_stride(h);
         t->a_row = copy_stride(h);
@@ -127,6 +153,16 @@ static void set_c(const share *h, aa_tile *t, size_t panel, size_t row) {
     t->ld_residual = e->accumulate ? p->ldc : e->ld_residual;
 }
 
+/* The resident slab after this one: next panel, or first panel of the next block of k. Its fetching is spread
+ * over the tiles of this one.                                                                        */
+static void set_ahead(const share *h, aa_tile *t, size_t panel, size_t panel_end, size_t n_tiles) {
+    const product *p = h->p;
+    size_t nr = h->s->nr, at = panel + 1 < panel_end ? (panel + 1) * p->K + h->k0 : h->panel0 * p->K + h->k0 + h->kc;
+    bool last = panel + 1 == panel_end && h->last_k;
+    t->next_b = p->b_is == B_PACKED && !last ? p->b + at * nr : NULL;
+    t->next_step = aa__ceil_div(nr * sizeof(aa_real), n_tiles);
+}
+
 static void run_block(const share *h, size_t tile0, size_t tile1, size_t panel_end) {
     const product *p = h->p;
     if (p->a_is != A_DIRECT) pack_a(h, tile0, tile1);
@@ -134,10 +170,13 @@ static void run_block(const share *h, size_t tile0, size_t tile1, size_t panel_e
     for (size_t panel = h->panel0; panel < panel_end; panel++) {
         t.b = p->b_is == B_PACKED ? p->b + (panel * p->K + h->k0) * h->s->nr
                                   : h->slab_b + (panel - h->panel0) * h->kc_max * h->s->nr;
+        set_ahead(h, &t, panel, panel_end, tile1 - tile0);
         for (size_t tile = tile0; tile < tile1; tile++) {
             set_a(h, &t, tile0, tile);
             set_c(h, &t, panel, tile_row(h, tile));
+            t.next_c = t.from_zero || tile + 1 == tile1 ? NULL : t.c + t.mr * t.ldc;
             p->cpu->k.gemm_tile(&t);
+            if (t.next_b) t.next_b += h->kc * t.next_step / sizeof(aa_real);
         }
     }
 }
@@ -157,6 +196,8 @@ static void run_share(const product *p, size_t i_m, size_t i_n, int thread) {
     aa_real *scratch = aa__scratch(p->cpu, thread);
     share h = {.p = p, .s = s, .slab_a = scratch, .slab_b = scratch + AA_SCRATCH_A,
                .sums = scratch + AA_SCRATCH_A + AA_SCRATCH_B, .n_tiles = aa__ceil_div(p->M, s->mr)};
+    h.rows = p->M / h.n_tiles;
+    h.n_longer = p->M % h.n_tiles;
     size_t n_panels = aa__ceil_div(p->N, s->nr), group = s->nc / s->nr, block = s->mc / s->mr;
     size_t tile_begin = aa__split(h.n_tiles, p->grid_m, i_m), tile_end = aa__split(h.n_tiles, p->grid_m, i_m + 1);
     size_t panel_begin = aa__split(n_panels, p->grid_n, i_n), panel_end = aa__split(n_panels, p->grid_n, i_n + 1);

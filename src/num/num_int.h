@@ -28,6 +28,10 @@ typedef struct aa_tile {
     aa_real *y; size_t ldy;
     const aa_real *bias, *residual; size_t ld_residual;
     aa_real scale;
+    /* Hints, not operands: sums that the next tile starts from (NULL: none; same ldc), and memory to have near
+     * soon, of which step k fetches the line at next_b + k*next_step (bytes).                        */
+    const aa_real *next_c;
+    const aa_real *next_b; size_t next_step;
 } aa_tile;
 
 /* Packing. Both fill y[i*ldy + j] for j < width, zero from the given count on.
@@ -118,8 +122,8 @@ static inline size_t aa__min(size_t a, size_t b) { return a < b ? a : b; }
 static inline size_t aa__ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 static inline size_t aa__round_up(size_t a, size_t b) { return aa__ceil_div(a, b) * b; }
 
-/* The i-th of `parts` nearly equal pieces of n begins here. */
-static inline size_t aa__split(size_t n, size_t parts, size_t i) { return n / parts * i + n % parts * i / parts; }
+/* The i-th of `parts` nearly equal pieces of n begins here; the longer ones come first. */
+static inline size_t aa__split(size_t n, size_t parts, size_t i) { return n / parts * i + aa__min(i, n % parts); }
 
 /* Columns 0..n split over the threads in units of a cache line, for sums that run down the rows.   */
 void aa__run_columns(aa_cpu *cpu, size_t n, aa_pool_fn *fn, void *ctx);
