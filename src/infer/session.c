@@ -1,0 +1,113 @@
+/* A model ready to run: its weights, its tokenizer, and the memory of one sequence, which is laid
+ * out once and used again by every generation. */
+#include "infer/infer.h"
+
+#include <string.h>
+
+enum {
+    PREFILL_CHUNK = 256
+}; /* rows of one pass over a prompt: enough to be bound by
+      arithmetic, small enough to stay in the caches */
+
+struct aa_session_owned {
+    aa_arena arena; /* of the model */
+    aa_model model;
+    aa_tokenizer *tokenizer;
+    unsigned char *banned;
+};
+
+static aa_status lay_out(aa_session *s, size_t capacity, aa_err *err) {
+    const aa_config *c = &s->model->config;
+    size_t chunk = capacity < PREFILL_CHUNK ? capacity : PREFILL_CHUNK, V = (size_t)c->vocab;
+    AA_TRY(aa_kv_init(&s->kv, s->model, capacity, &s->arena, err));
+    AA_TRY(
+        aa_activations_new(&s->activations, s->model, AA_PASS_EVAL, 1, chunk, 1, &s->arena, err));
+    s->logits = aa_arena_new(&s->arena, aa_real, V);
+    s->history = aa_arena_new(&s->arena, int32_t, capacity + 1);
+    s->scratch = aa_arena_alloc(&s->arena, 1, aa_sample_scratch_bytes(V));
+    s->chunk = chunk;
+    return aa_arena_status(&s->arena, err);
+}
+
+aa_status aa_session_init(aa_session *out, aa_model *m, const aa_tokenizer *t, aa_cpu *cpu,
+                          size_t capacity, const int32_t *active_ids, const int32_t *compact_map,
+                          aa_err *err) {
+    aa_session s = {.model = m,
+                    .tokenizer = t,
+                    .cpu = cpu,
+                    .active_ids = active_ids,
+                    .compact_map = compact_map};
+    if (capacity == 0) capacity = (size_t)m->config.seq;
+    if (capacity > m->n_pos)
+        return aa_fail(err, AA_EUSAGE,
+                       "a context of %zu tokens was asked for, but the model was laid out "
+                       "for positions up to %zu",
+                       capacity, m->n_pos);
+    aa_backend_cpu(&s.backend, cpu);
+    aa_arena_init(&s.arena, "session");
+    aa_status st = lay_out(&s, capacity, err);
+    if (st) aa_session_close(&s);
+    else *out = s;
+    return st;
+}
+
+/* Ids that were never trained: all but the active ones of a compact vocabulary that was expanded.
+ */
+static aa_status ban_inactive(struct aa_session_owned *o, const aa_source *src, aa_err *err) {
+    size_t V = (size_t)src->config.vocab;
+    if (!src->active_ids || src->n_active >= V) return AA_OK;
+    o->banned = aa_arena_new(&o->arena, unsigned char, V);
+    if (!o->banned) return aa_arena_status(&o->arena, err);
+    memset(o->banned, 1, V);
+    for (size_t i = 0; i < src->n_active; i++)
+        if (src->active_ids[i] >= 0 && (size_t)src->active_ids[i] < V)
+            o->banned[src->active_ids[i]] = 0;
+    return AA_OK;
+}
+
+static aa_status load(struct aa_session_owned *o, aa_source *src, aa_cpu *cpu, size_t capacity,
+                      aa_err *err) {
+    size_t seq = (size_t)src->config.seq, n_pos = capacity > seq ? capacity : seq;
+    AA_TRY(aa_source_tokenizer(src, &o->tokenizer, err));
+    AA_TRY(aa_model_init(&o->model, &src->config, AA_MODEL_PARAMS | AA_MODEL_PACKED, n_pos, cpu,
+                         &o->arena, err));
+    AA_TRY(aa_source_load(src, &o->model, err));
+    return ban_inactive(o, src, err);
+}
+
+static void owned_free(struct aa_session_owned *o) {
+    if (!o) return;
+    aa_tokenizer_free(o->tokenizer);
+    aa_arena_release(&o->arena);
+    aa_heap_free(o);
+}
+
+aa_status aa_session_open(aa_session *out, const char *path, aa_cpu *cpu, size_t capacity,
+                          aa_err *err) {
+    aa_source *src = NULL;
+    struct aa_session_owned *o = aa_heap_alloc(1, sizeof *o);
+    if (!o) return aa_fail_memory(err, "a session", sizeof *o);
+    aa_arena_init(&o->arena, "model");
+    aa_status st = aa_source_open(&src, path, err);
+    if (!st) {
+        st = load(o, src, cpu, capacity, err);
+        aa_source_close(src);
+    }
+    aa_session s;
+    if (!st) st = aa_session_init(&s, &o->model, o->tokenizer, cpu, capacity, NULL, NULL, err);
+    if (st) {
+        owned_free(o);
+        return st;
+    }
+    s.owned = o;
+    s.banned = o->banned;
+    *out = s;
+    return AA_OK;
+}
+
+void aa_session_close(aa_session *s) {
+    if (s->backend.release) s->backend.release(s->backend.self);
+    aa_arena_release(&s->arena);
+    owned_free(s->owned);
+    *s = (aa_session){0};
+}
