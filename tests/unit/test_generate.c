@@ -417,6 +417,55 @@ static void test_tokens_cost_no_allocation(void **state) {
     close_stage(&s);
 }
 
+/* What a session opened from the model's directory says. */
+static void check_opened(const char *dir, aa_cpu *cpu, bool banned, const char *want) {
+    aa_err err = {0};
+    aa_session s;
+    aa_generated out;
+    aa_generation g = greedy(40, NULL);
+    check_ok(aa_session_open(&s, dir, cpu, 0, &err));
+    assert_int_equal(s.kv.capacity, 64); /* the model's seq */
+    assert_int_equal(s.banned != NULL, banned);
+    check_ok(aa_generate(&s, "a", &g, &out, &err));
+    assert_string_equal(out.text.data, want);
+    assert_int_equal(out.reason, AA_STOP_EOS);
+    aa_generated_release(&out);
+    aa_session_close(&s);
+    check_ok(aa_session_open(&s, dir, cpu, 200, &err)); /* a longer context than the model's */
+    g.ignore_eos = true;
+    g.max_tokens = 150;
+    check_ok(aa_generate(&s, "a", &g, &out, &err));
+    assert_int_equal(out.ids.len, 150);
+    for (size_t i = 0; banned && i < out.ids.len; i++)
+        assert_true(out.ids.data[i] == EOS || memchr(VERSE, out.ids.data[i], sizeof VERSE - 1));
+    aa_generated_release(&out);
+    aa_session_close(&s);
+}
+
+static void test_a_written_model_opens(void **state) {
+    (void)state;
+    aa_err err = {0};
+    stage s;
+    bool exact = false;
+    const char *want = "\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80z", *dir = check_temp_dir();
+    open_reciting(&s, 64, true, false);
+    check_ok(aa_hf_write(dir, &s.model, &(aa_hf_options){0}, &exact, &err));
+    assert_true(exact);
+    check_opened(dir, s.cpu, false, want);
+    close_stage(&s);
+
+    open_reciting(&s, 64, true, true);
+    float mean[V] = {0};
+    size_t n = (size_t)s.model.config.vocab;
+    aa_hf_options o = {.active_ids = s.active, .n_active = n, .full_vocab = V, .mean_logit = mean};
+    check_ok(aa_hf_write(dir, &s.model, &o, &exact, &err));
+    check_opened(dir, s.cpu, true, want);
+    aa_session other = {.chunk = 7};
+    assert_int_equal(aa_session_open(&other, "no such model", s.cpu, 0, &err), AA_ENOTFOUND);
+    assert_int_equal(other.chunk, 7);
+    close_stage(&s);
+}
+
 /* The work of a child, every status passed on. 0: all went well; 40: memory ran out and nobody
  * pretended otherwise. */
 static int whole_job(void) {
@@ -493,6 +542,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_greedy_equals_recomputing_everything),
         cmocka_unit_test(test_a_long_prompt_takes_several_passes),
         cmocka_unit_test(test_tokens_cost_no_allocation),
+        cmocka_unit_test(test_a_written_model_opens),
         cmocka_unit_test(test_failing_memory_is_reported),
     };
     return cmocka_run_group_tests_name("unit_generate", tests, NULL, NULL);
