@@ -1,11 +1,24 @@
 #include "train/memory.h"
 
-static aa_status layout(aa_train_memory *m, const aa_config *c, const aa_optim_options *optim, const aa_train_shape *s,
-                        aa_cpu *cpu, aa_err *err) {
+/* A measured model has no rows to look at: the table without memory stands in for them. */
+static aa_status layout_optim(aa_train_memory *m, const aa_config *c, const aa_optim_options *optim,
+                              aa_err *err) {
+    aa_tensor *rows = m->model.tensors;
+    if (rows) return aa_optim_init(&m->optim, optim, rows, m->model.n_tensors, &m->run, err);
+    rows = aa_heap_alloc(m->model.n_tensors, sizeof *rows);
+    if (!rows) return aa_fail_memory(err, "the parameter table", 0);
+    aa_model_rows(c, rows, m->model.n_tensors);
+    aa_status st = aa_optim_init(&m->optim, optim, rows, m->model.n_tensors, &m->run, err);
+    aa_heap_free(rows);
+    return st;
+}
+
+static aa_status layout(aa_train_memory *m, const aa_config *c, const aa_optim_options *optim,
+                        const aa_train_shape *s, aa_cpu *cpu, aa_err *err) {
     AA_TRY(aa_model_init(&m->model, c, s->parts, s->T, cpu, &m->run, err));
     if (s->parts & AA_MODEL_GRADS) {
         AA_TRY(aa_model_lookup_init(&m->model, s->B * s->T, &m->run, err));
-        AA_TRY(aa_optim_init(&m->optim, optim, m->model.tensors, m->model.n_tensors, &m->run, err));
+        AA_TRY(layout_optim(m, c, optim, err));
     }
     m->ids = aa_arena_new(&m->run, int32_t, s->B * s->T);
     m->targets = aa_arena_new(&m->run, int32_t, s->B * s->T);
@@ -14,7 +27,8 @@ static aa_status layout(aa_train_memory *m, const aa_config *c, const aa_optim_o
     m->eval_targets = aa_arena_new(&m->run, int32_t, s->micro_B * s->T);
     m->window_loss = aa_arena_new(&m->run, double, s->n_eval_windows);
     AA_TRY(aa_arena_status(&m->run, err));
-    return aa_activations_new(&m->activations, &m->model, AA_PASS_TRAIN, s->micro_B, s->T, s->head_rows, &m->step, err);
+    return aa_activations_new(&m->activations, &m->model, AA_PASS_TRAIN, s->micro_B, s->T,
+                              s->head_rows, &m->step, err);
 }
 
 static aa_status measure(aa_train_memory *m, const aa_config *c, const aa_optim_options *optim, const aa_train_shape *s,

@@ -63,6 +63,11 @@ static bool due(const run *r, aa_amount every, double *next) {
     return true;
 }
 
+/* What takes long must not become due again while it is being done: in seconds, count from its end. */
+static void postpone(const run *r, aa_amount every, double *next) {
+    if (every.unit == AA_UNIT_SECONDS) *next = fmax(*next, now_s(r) + every.value);
+}
+
 static double fraction_done(const run *r) {
     aa_amount budget = r->job->o->budget;
     return clock_in(r, budget.unit) / budget.value;
@@ -242,7 +247,10 @@ static aa_status after_update(run *r, aa_err *err) {
     bool finished = fraction_done(r) >= 1;
     if (due(r, o->log_every, &r->at.next_log) || finished) AA_TRY(log_line(r, err));
     bool evaluated = due(r, o->eval_every, &r->at.next_eval) || finished;
-    if (evaluated) AA_TRY(evaluate(r, err));
+    if (evaluated) {
+        AA_TRY(evaluate(r, err));
+        postpone(r, o->eval_every, &r->at.next_eval);
+    }
     if (due(r, o->sample_every, &r->at.next_sample) || (finished && o->sample_every.value > 0)) AA_TRY(write_sample(r, err));
     bool best = evaluated && r->at.best_step == r->at.step;
     if (due(r, o->checkpoint_every, &r->at.next_checkpoint) || best || finished) AA_TRY(save(r, err));
