@@ -10,7 +10,8 @@
 struct aa_lm { aa_cpu *cpu; aa_session session; };
 
 static int answer(aa_status st, const aa_err *err, char *error) {
-    if (st && error) snprintf(error, AA_LM_ERROR, "%s", *err->message ? err->message : aa_status_text(st));
+    if (st && error)
+        snprintf(error, AA_LM_ERROR, "%s", *err->message ? err->message : aa_status_text(st));
     return aa_status_exit(st);
 }
 
@@ -19,7 +20,8 @@ const char *aa_lm_version(void) { return AA_VERSION; }
 int aa_lm_open(aa_lm **out, const char *path, int threads, char *error) {
     aa_err err = {0};
     aa_lm *lm = aa_heap_alloc(1, sizeof *lm);
-    aa_status st = lm ? aa_cpu_new(&lm->cpu, threads, AA_ISA_AUTO, &err) : aa_fail_memory(&err, "a model", sizeof *lm);
+    aa_status st = lm ? aa_cpu_new(&lm->cpu, threads, AA_ISA_AUTO, &err)
+                      : aa_fail_memory(&err, "a model", sizeof *lm);
     if (!st) st = aa_session_open(&lm->session, path, lm->cpu, 0, &err);
     if (!st) *out = lm;
     else if (lm) {
@@ -38,15 +40,23 @@ void aa_lm_close(aa_lm *lm) {
 
 void aa_lm_describe(const aa_lm *lm, aa_lm_info *out) {
     const aa_config *c = &lm->session.model->config;
-    *out = (aa_lm_info){.params = aa_config_params(c), .dim = c->dim, .layers = c->layers, .heads = c->heads, .kv_heads = c->kv_heads,
-                        .vocab = c->vocab, .positions = c->seq};
+    *out = (aa_lm_info){.params = aa_config_params(c),
+                        .dim = c->dim,
+                        .layers = c->layers,
+                        .heads = c->heads,
+                        .kv_heads = c->kv_heads,
+                        .vocab = c->vocab,
+                        .positions = c->seq};
 }
 
-int aa_lm_generate(aa_lm *lm, const char *prompt, const aa_lm_options *o, char **out_text, char *error) {
+int aa_lm_generate(aa_lm *lm, const char *prompt, const aa_lm_options *o, char **out_text,
+                   char *error) {
     aa_err err = {0};
     aa_generated g = {0};
-    aa_generation want = {.max_tokens = o->max_tokens > 0 ? (size_t)o->max_tokens : (size_t)lm->session.model->config.seq,
-        .stop = &o->stop, .n_stop = o->stop && *o->stop ? 1 : 0};
+    aa_generation want = {.max_tokens = o->max_tokens > 0 ? (size_t)o->max_tokens
+                                                          : (size_t)lm->session.model->config.seq,
+                          .stop = &o->stop,
+                          .n_stop = o->stop && *o->stop ? 1 : 0};
     aa_sampling_defaults(&want.sampling);
     want.sampling.temperature = o->temperature;
     want.sampling.top_k = o->top_k;
@@ -64,15 +74,20 @@ int aa_lm_generate(aa_lm *lm, const char *prompt, const aa_lm_options *o, char *
 void aa_lm_text_free(char *text) { aa_heap_free(text); }
 
 static aa_lm_loss loss_of(const aa_eval_result *r) {
-    return (aa_lm_loss){.loss = r->loss, .loss_stderr = r->loss_stderr, .bits_per_byte = r->bits_per_byte, .perplexity = r->perplexity,
-                        .tokens = r->tokens, .bytes = r->bytes};
+    return (aa_lm_loss){.loss = r->loss,
+                        .loss_stderr = r->loss_stderr,
+                        .bits_per_byte = r->bits_per_byte,
+                        .perplexity = r->perplexity,
+                        .tokens = r->tokens,
+                        .bytes = r->bytes};
 }
 
 int aa_lm_evaluate(aa_lm *lm, const char *data, aa_lm_loss *out, char *error) {
     aa_err err = {0};
     aa_score score = {0};
     aa_eval_result r;
-    aa_status st = aa_score_open(&score, &lm->session, data, &(aa_score_options){.part = AA_PART_COUNT}, NULL, &err);
+    aa_status st = aa_score_open(&score, &lm->session, data,
+                                 &(aa_score_options){.part = AA_PART_COUNT}, NULL, &err);
     if (!st) {
         st = aa_score_run(&score, &lm->session, NULL, &r, &err);
         aa_score_close(&score);
@@ -81,13 +96,18 @@ int aa_lm_evaluate(aa_lm *lm, const char *data, aa_lm_loss *out, char *error) {
     return answer(st, &err, error);
 }
 
-/* ---- training --------------------------------------------------------------------------------------------- */
+/* ---- training -------------------------------------------------------------------------------- */
 
 typedef struct watcher { aa_lm_on_progress *fn; void *ctx; bool stop; } watcher;
 
 static void on_progress(void *ctx, const aa_train_progress *p) {
     watcher *w = ctx;
-    aa_lm_progress q = {.step = p->step, .tokens = p->tokens, .fraction = p->fraction, .loss = p->loss, .tokens_per_s = p->tokens_per_s, .left_s = p->left_s};
+    aa_lm_progress q = {.step = p->step,
+                        .tokens = p->tokens,
+                        .fraction = p->fraction,
+                        .loss = p->loss,
+                        .tokens_per_s = p->tokens_per_s,
+                        .left_s = p->left_s};
     if (w->fn && w->fn(w->ctx, &q)) w->stop = true;
 }
 
@@ -112,7 +132,8 @@ static aa_status train(aa_opts *opts, watcher *w, aa_lm_loss *out, aa_err *err) 
     return st;
 }
 
-int aa_lm_train(const char *const *options, aa_lm_on_progress *fn, void *ctx, aa_lm_loss *out, char *error) {
+int aa_lm_train(const char *const *options, aa_lm_on_progress *fn, void *ctx, aa_lm_loss *out,
+                char *error) {
     aa_err err = {0};
     aa_train_options o;
     aa_opts opts;

@@ -1,7 +1,7 @@
 /* cli: the program. One row per command, one file per command; the only room that prints and exits.
  *
- * A command is a row: its words, a sentence, its option tables, and a function. Parsing, --help, --json, the
- * collection of problems and the exit status are the same for all.
+ * A command is a row: its words, a sentence, its option tables, and a function. Parsing, --help,
+ * --json, the collection of problems and the exit status are the same for all.
  */
 #ifndef AA_CLI_CLI_H
 #define AA_CLI_CLI_H
@@ -14,29 +14,30 @@ enum { CLI_MAX_POSITIONAL = 8 };
 
 typedef struct cli_call {
     const struct cli_command *command;
-    aa_opts opts;                          /* all rows of the command; opts.values is its struct               */
+    aa_opts opts;                          /* all rows of the command; opts.values is its struct */
     const char *positional[CLI_MAX_POSITIONAL]; int n_positional;
-    bool json;                             /* one JSON object on standard output, talk on standard error         */
-    aa_text out;                           /* what goes to standard output when the command succeeds             */
+    bool json; /* one JSON object on standard output, talk on standard error */
+    aa_text out; /* what goes to standard output when the command succeeds */
 } cli_call;
 
 typedef struct cli_command {
-    const char *words, *group, *summary, *arguments;   /* "data stories", "data", "...", "MODEL"                  */
-    const aa_opt *shared;                  /* rows whose struct lies at the start of the values, or NULL          */
-    const aa_opt *rows;                    /* the command's own rows                                               */
+    const char *words, *group, *summary, *arguments;   /* "data stories", "data", "...", "MODEL" */
+    const aa_opt *shared; /* rows whose struct lies at the start of the values, or NULL */
+    const aa_opt *rows;                    /* the command's own rows */
     size_t values_size;
     int min_positional, max_positional;
     aa_status (*run)(cli_call *call, aa_err *err);
-    const char *notes;                     /* examples and remarks, printed after the options; may be NULL          */
+    const char *notes; /* examples and remarks, printed after the options; may be NULL */
 } cli_command;
 
 /* Rows every command has: --json and --help come last and belong to main. */
 
-/* Values of a `train`-like command begin with the training options; this is the view of just those. */
+/* Values of a `train`-like command begin with the training options; this is the view of just those.
+ */
 aa_opts cli_train_opts(cli_call *call);
 aa_status cli_open_cpu(aa_cpu **out, int64_t threads, aa_err *err) AA_MUST_USE;
 void cli_message(void *ctx, const char *line);         /* to standard error */
-/* Problems collected in t become one AA_EUSAGE message (none: AA_OK); releases t.                           */
+/* Problems collected in t become one AA_EUSAGE message (none: AA_OK); releases t. */
 aa_status cli_problems(aa_text *t, aa_err *err) AA_MUST_USE;
 /* Writes call->out now (a command that streams). */
 void cli_flush(cli_call *call);
@@ -61,8 +62,9 @@ void cli_progress_sample(void *ctx, uint64_t step, const char *text);
 void cli_progress_message(void *ctx, const char *line);
 bool cli_progress_stop(void *ctx);
 
-extern const cli_command cli_train, cli_plan, cli_generate, cli_eval, cli_info, cli_verify, cli_report, cli_tokenizer_train,
-    cli_tokenizer_encode, cli_tokenizer_decode, cli_data_tokenize, cli_data_inspect, cli_data_stories, cli_data_batches,
-    cli_bench_step, cli_bench_gemm, cli_bench_decode;
+extern const cli_command cli_train, cli_plan, cli_generate, cli_eval, cli_info, cli_verify,
+    cli_report, cli_tokenizer_train, cli_tokenizer_encode, cli_tokenizer_decode, cli_data_tokenize,
+    cli_data_inspect, cli_data_stories, cli_data_batches, cli_bench_step, cli_bench_gemm,
+    cli_bench_decode;
 
 #endif

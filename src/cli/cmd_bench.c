@@ -8,18 +8,25 @@
 #include "infer/infer.h"
 #include "train/memory.h"
 
-typedef struct bench_values { aa_train_options train; double seconds; int64_t context; } bench_values;
+typedef struct bench_values {
+    aa_train_options train;
+    double seconds;
+    int64_t context;
+} bench_values;
 
 #define PROBE_S 0.5
 #define WARMUP 2                           /* uncounted runs of what is timed */
 enum { MAX_TIMES = 4096 };
 
-static const aa_opt step_rows[] = {
-    {"seconds", "bench", AA_OPT_REAL, offsetof(bench_values, seconds), "10", 0.01, 1e5, 0, "X", "how long to measure"},
-    {0}};
+static const aa_opt step_rows[] = {{"seconds", "bench", AA_OPT_REAL,
+                                    offsetof(bench_values, seconds), "10", 0.01, 1e5, 0, "X",
+                                    "how long to measure"},
+                                   {0}};
 static const aa_opt decode_rows[] = {
-    {"seconds", "bench", AA_OPT_REAL, offsetof(bench_values, seconds), "5", 0.01, 1e5, 0, "X", "how long to measure"},
-    {"context", "bench", AA_OPT_INT, offsetof(bench_values, context), "64", 1, 1e6, 0, "N", "prompt tokens before the decoded ones"},
+    {"seconds", "bench", AA_OPT_REAL, offsetof(bench_values, seconds), "5", 0.01, 1e5, 0, "X",
+     "how long to measure"},
+    {"context", "bench", AA_OPT_INT, offsetof(bench_values, context), "64", 1, 1e6, 0, "N",
+     "prompt tokens before the decoded ones"},
     {0}};
 
 static int ascending(const void *a, const void *b) {
@@ -32,14 +39,18 @@ static double median(double *v, size_t n) {
     return n % 2 ? v[n / 2] : 0.5 * (v[n / 2 - 1] + v[n / 2]);
 }
 
-/* The larger of two probes, before and after: neighbours on a shared machine only ever slow it down. */
-static double best_peak(aa_cpu *cpu, double before) { return fmax(before, aa_cpu_peak_gflops(cpu, PROBE_S)); }
+/* The larger of two probes, before and after: neighbours on a shared machine only ever slow it
+ * down. */
+static double best_peak(aa_cpu *cpu, double before) {
+    return fmax(before, aa_cpu_peak_gflops(cpu, PROBE_S));
+}
 
 /* A job without data: the shape, with a stand-in vocabulary if none is given. */
 static aa_status open_shape(cli_call *call, aa_opts *opts, aa_cpu *cpu, aa_job *job, aa_err *err) {
     aa_text problems = {0};
     const aa_train_options *o = call->opts.values;
-    if (!o->data && !o->base && aa_opts_from(opts, "vocab") == AA_FROM_DEFAULT && strncmp(o->tokenizer, "auto", 4) == 0)
+    if (!o->data && !o->base && aa_opts_from(opts, "vocab") == AA_FROM_DEFAULT &&
+        strncmp(o->tokenizer, "auto", 4) == 0)
         (void)aa_opts_set(opts, "vocab", "4096", AA_FROM_FILE, "bench", &problems);
     aa_text_release(&problems);
     return aa_job_open(job, opts, cpu, true, NULL, err);
@@ -54,14 +65,17 @@ static void fill_random_ids(int32_t *ids, int32_t *targets, size_t n, int64_t vo
     }
 }
 
-/* ---- step ------------------------------------------------------------------------------------------------ */
+/* ---- step ------------------------------------------------------------------------------------ */
 
-static aa_status one_update(aa_train_memory *m, const aa_plan *p, aa_backend *be, aa_cpu *cpu, double lr, aa_err *err) {
+static aa_status one_update(aa_train_memory *m, const aa_plan *p, aa_backend *be, aa_cpu *cpu,
+                            double lr, aa_err *err) {
     aa_optim_result r;
     for (size_t b = 0; b < p->B; b += p->micro_B) {
         size_t n = p->B - b < p->micro_B ? p->B - b : p->micro_B;
-        aa_batch batch = {.B = n, .T = p->T, .ids = m->ids + b * p->T, .targets = m->targets + b * p->T};
-        AA_TRY(aa_model_loss_and_grad(&m->model, be, m->activations, &batch, m->loss, (aa_real)(1.0 / (double)(p->B * p->T)), err));
+        aa_batch batch = {
+            .B = n, .T = p->T, .ids = m->ids + b * p->T, .targets = m->targets + b * p->T};
+        AA_TRY(aa_model_loss_and_grad(&m->model, be, m->activations, &batch, m->loss,
+                                      (aa_real)(1.0 / (double)(p->B * p->T)), err));
     }
     aa_model_finish_grads(&m->model, cpu);
     return aa_optim_step(&m->optim, cpu, lr, &r, err);
@@ -88,12 +102,16 @@ static void print_profile(cli_call *call, aa_cpu *cpu, double total_s, double pe
         return;
     }
     for (size_t i = 0; i < n; i++)
-        aa_text_printf(&call->out, "  %-24s %5.1f%%  %8.1f GFLOP/s  %5.1f%% of peak  %7.1f GB/s\n", rows[i].op, 100 * rows[i].wall_s / total_s,
-                       rows[i].flop / rows[i].wall_s * 1e-9, 100 * rows[i].flop / rows[i].wall_s * 1e-9 / peak, rows[i].bytes / rows[i].wall_s * 1e-9);
+        aa_text_printf(&call->out, "  %-24s %5.1f%%  %8.1f GFLOP/s  %5.1f%% of peak  %7.1f GB/s\n",
+                       rows[i].op, 100 * rows[i].wall_s / total_s,
+                       rows[i].flop / rows[i].wall_s * 1e-9,
+                       100 * rows[i].flop / rows[i].wall_s * 1e-9 / peak,
+                       rows[i].bytes / rows[i].wall_s * 1e-9);
     aa_text_printf(&call->out, "  %-24s %5.1f%%\n", "outside kernels", 100 * (1 - sum / total_s));
 }
 
-static aa_status time_updates(cli_call *call, const aa_plan *p, const aa_job *job, aa_cpu *cpu, aa_train_memory *m, aa_err *err) {
+static aa_status time_updates(cli_call *call, const aa_plan *p, const aa_job *job, aa_cpu *cpu,
+                              aa_train_memory *m, aa_err *err) {
     const bench_values *v = call->opts.values;
     static double times[MAX_TIMES];
     aa_backend be;
@@ -129,10 +147,16 @@ static aa_status time_updates(cli_call *call, const aa_plan *p, const aa_job *jo
         aa_text_add(&call->out, "}\n");
         return AA_OK;
     }
-    aa_text_printf(&call->out, "%.2f M parameters, %.0f tokens per update, %.2f MFLOP per token; %s, %d threads, FMA peak %.0f GFLOP/s\n",
-                   (double)p->params * 1e-6, tokens, p->flop_per_token * 1e-6, p->isa, p->threads, peak);
-    aa_text_printf(&call->out, "median %.0f tokens/s, %.1f%% of peak; best %.0f tokens/s, %.1f%%; %zu updates\n", mid,
-                   100 * mid * p->flop_per_token / (peak * 1e9), best, 100 * best * p->flop_per_token / (peak * 1e9), n);
+    aa_text_printf(&call->out,
+                   "%.2f M parameters, %.0f tokens per update, %.2f MFLOP per token; %s, %d "
+                   "threads, FMA peak %.0f GFLOP/s\n",
+                   (double)p->params * 1e-6, tokens, p->flop_per_token * 1e-6, p->isa, p->threads,
+                   peak);
+    aa_text_printf(
+        &call->out,
+        "median %.0f tokens/s, %.1f%% of peak; best %.0f tokens/s, %.1f%%; %zu updates\n", mid,
+        100 * mid * p->flop_per_token / (peak * 1e9), best,
+        100 * best * p->flop_per_token / (peak * 1e9), n);
     print_profile(call, cpu, total, peak);
     return AA_OK;
 }
@@ -161,21 +185,30 @@ static aa_status run_step(cli_call *call, aa_err *err) {
 }
 
 const cli_command cli_bench_step = {
-    .words = "bench step", .group = "measure", .arguments = "", .summary = "speed of training updates on random tokens",
-    .shared = aa_train_rows, .rows = step_rows, .values_size = sizeof(bench_values), .run = run_step,
+    .words = "bench step",
+    .group = "measure",
+    .arguments = "",
+    .summary = "speed of training updates on random tokens",
+    .shared = aa_train_rows,
+    .rows = step_rows,
+    .values_size = sizeof(bench_values),
+    .run = run_step,
     .notes = "Shape options are those of train; --vocab is 4096 if nothing decides it.\n",
 };
 
-/* ---- gemm -------------------------------------------------------------------------------------------------- */
+/* ---- gemm ------------------------------------------------------------------------------------ */
 
 typedef struct gemm_values { int64_t threads, tokens, rows, cols; double seconds; } gemm_values;
 #define AT(field) offsetof(gemm_values, field)
 static const aa_opt gemm_rows[] = {
-    {"tokens", "shape", AA_OPT_INT, AT(tokens), "0", 0, 1e6, 0, "N", "rows of the activations; 0: 128 and 1280"},
-    {"rows", "shape", AA_OPT_INT, AT(rows), "0", 0, 1e6, 0, "N", "outputs of the linear map; 0: a list of usual shapes"},
+    {"tokens", "shape", AA_OPT_INT, AT(tokens), "0", 0, 1e6, 0, "N",
+     "rows of the activations; 0: 128 and 1280"},
+    {"rows", "shape", AA_OPT_INT, AT(rows), "0", 0, 1e6, 0, "N",
+     "outputs of the linear map; 0: a list of usual shapes"},
     {"cols", "shape", AA_OPT_INT, AT(cols), "0", 0, 1e6, 0, "N", "inputs of the linear map"},
     {"seconds", "bench", AA_OPT_REAL, AT(seconds), "0.15", 0.001, 1000, 0, "X", "per product"},
-    {"threads", "run", AA_OPT_INT, AT(threads), "0", 0, AA_POOL_MAX_THREADS, 0, "N", "threads; 0: one per core"},
+    {"threads", "run", AA_OPT_INT, AT(threads), "0", 0, AA_POOL_MAX_THREADS, 0, "N",
+     "threads; 0: one per core"},
     {0}};
 #undef AT
 
@@ -205,7 +238,8 @@ static void time_product(product *p, product_op op, double seconds, double *mid,
     *best = flop / times[0] * 1e-9;
 }
 
-static aa_status time_shape(cli_call *call, aa_cpu *cpu, size_t T, size_t N, size_t K, double peak, bool first, aa_err *err) {
+static aa_status time_shape(cli_call *call, aa_cpu *cpu, size_t T, size_t N, size_t K, double peak,
+                            bool first, aa_err *err) {
     const gemm_values *v = call->opts.values;
     aa_arena a;
     aa_arena_init(&a, "products");
@@ -235,8 +269,9 @@ static aa_status time_shape(cli_call *call, aa_cpu *cpu, size_t T, size_t N, siz
                 cli_key_real(&call->out, "share_of_peak", mid / peak);
                 aa_text_add(&call->out, "}");
             } else
-                aa_text_printf(&call->out, "%6zu x %6zu x %6zu  %-8s %8.1f  %8.1f GFLOP/s  %5.1f%%  %5.1f%%\n", T, N, K, op_names[op], mid, best,
-                               100 * mid / peak, 100 * best / peak);
+                aa_text_printf(
+                    &call->out, "%6zu x %6zu x %6zu  %-8s %8.1f  %8.1f GFLOP/s  %5.1f%%  %5.1f%%\n",
+                    T, N, K, op_names[op], mid, best, 100 * mid / peak, 100 * best / peak);
         }
     }
     aa_arena_release(&a);
@@ -244,7 +279,9 @@ static aa_status time_shape(cli_call *call, aa_cpu *cpu, size_t T, size_t N, siz
 }
 
 static aa_status time_shapes(cli_call *call, aa_cpu *cpu, aa_err *err) {
-    static const size_t shapes[][2] = {{512, 512}, {1536, 512}, {512, 1536}, {16893, 512}, {1536, 576}, {2560, 960}, {2048, 768}, {352, 128}, {192, 64}};
+    static const size_t shapes[][2] = {{512, 512},   {1536, 512}, {512, 1536},
+                                       {16893, 512}, {1536, 576}, {2560, 960},
+                                       {2048, 768},  {352, 128},  {192, 64}};
     static const size_t tokens[] = {128, 1280};
     const gemm_values *v = call->opts.values;
     if (!v->rows != !v->cols) return aa_fail(err, AA_EUSAGE, "--rows and --cols go together");
@@ -257,13 +294,16 @@ static aa_status time_shapes(cli_call *call, aa_cpu *cpu, aa_err *err) {
         aa_text_json_key(&call->out, "products");
         aa_text_add(&call->out, "[");
     } else
-        aa_text_printf(&call->out, "FMA peak %.1f GFLOP/s (%s, %d threads)\n%24s  %-8s %8s  %8s %16s %6s\n", peak, aa_isa_name(aa_cpu_isa(cpu)),
-                       aa_cpu_threads(cpu), "tokens x out x in", "", "median", "best", "median", "best");
+        aa_text_printf(&call->out,
+                       "FMA peak %.1f GFLOP/s (%s, %d threads)\n%24s  %-8s %8s  %8s %16s %6s\n",
+                       peak, aa_isa_name(aa_cpu_isa(cpu)), aa_cpu_threads(cpu), "tokens x out x in",
+                       "", "median", "best", "median", "best");
     bool first = true;
     for (size_t s = 0; s < (v->rows ? 1 : sizeof shapes / sizeof *shapes); s++)
         for (size_t t = 0; t < (v->tokens ? 1 : 2); t++) {
             size_t T = v->tokens ? (size_t)v->tokens : tokens[t];
-            AA_TRY(time_shape(call, cpu, T, v->rows ? (size_t)v->rows : shapes[s][0], v->rows ? (size_t)v->cols : shapes[s][1], peak, first, err));
+            AA_TRY(time_shape(call, cpu, T, v->rows ? (size_t)v->rows : shapes[s][0],
+                              v->rows ? (size_t)v->cols : shapes[s][1], peak, first, err));
             first = false;
         }
     if (call->json) aa_text_add(&call->out, "]}\n");
@@ -279,13 +319,19 @@ static aa_status run_gemm(cli_call *call, aa_err *err) {
 }
 
 const cli_command cli_bench_gemm = {
-    .words = "bench gemm", .group = "measure", .arguments = "", .summary = "speed of the three products of a linear map",
-    .rows = gemm_rows, .values_size = sizeof(gemm_values), .run = run_gemm,
+    .words = "bench gemm",
+    .group = "measure",
+    .arguments = "",
+    .summary = "speed of the three products of a linear map",
+    .rows = gemm_rows,
+    .values_size = sizeof(gemm_values),
+    .run = run_gemm,
 };
 
-/* ---- decode -------------------------------------------------------------------------------------------------- */
+/* ---- decode ---------------------------------------------------------------------------------- */
 
-static aa_status time_decode(cli_call *call, aa_model *m, aa_cpu *cpu, size_t n_pos, aa_arena *arena, aa_err *err) {
+static aa_status time_decode(cli_call *call, aa_model *m, aa_cpu *cpu, size_t n_pos,
+                             aa_arena *arena, aa_err *err) {
     const bench_values *v = call->opts.values;
     static double times[MAX_TIMES];
     size_t V = (size_t)m->config.vocab, n_prompt = (size_t)v->context, n = 0;
@@ -312,7 +358,9 @@ static aa_status time_decode(cli_call *call, aa_model *m, aa_cpu *cpu, size_t n_
     }
     double mid = median(times, n), gbs = aa_cpu_read_gbs(cpu, PROBE_S);
     /* Every weight is read once per token, the embedding as the head. */
-    double bytes = (double)(aa_config_params(&m->config) - (m->config.tied ? 0 : V * (size_t)m->config.dim)) * sizeof(aa_real);
+    double bytes =
+        (double)(aa_config_params(&m->config) - (m->config.tied ? 0 : V * (size_t)m->config.dim)) *
+        sizeof(aa_real);
     if (call->json) {
         aa_text_add(&call->out, "{");
         cli_key_real(&call->out, "tokens_per_s_median", 1 / mid);
@@ -325,8 +373,12 @@ static aa_status time_decode(cli_call *call, aa_model *m, aa_cpu *cpu, size_t n_
         cli_key_int(&call->out, "threads", aa_cpu_threads(cpu));
         aa_text_add(&call->out, "}\n");
     } else
-        aa_text_printf(&call->out, "decode: median %.1f tokens/s, best %.1f; reads %.1f MB of weights per token at %.1f GB/s; this machine reads %.1f GB/s\n"
-                       "prefill of %zu tokens: %.1f tokens/s\n", 1 / mid, 1 / times[0], bytes * 1e-6, bytes / mid * 1e-9, gbs, n_prompt, (double)n_prompt / prefill_s);
+        aa_text_printf(&call->out,
+                       "decode: median %.1f tokens/s, best %.1f; reads %.1f MB of weights per "
+                       "token at %.1f GB/s; this machine reads %.1f GB/s\n"
+                       "prefill of %zu tokens: %.1f tokens/s\n",
+                       1 / mid, 1 / times[0], bytes * 1e-6, bytes / mid * 1e-9, gbs, n_prompt,
+                       (double)n_prompt / prefill_s);
     return AA_OK;
 }
 
@@ -341,7 +393,8 @@ static aa_status run_decode(cli_call *call, aa_err *err) {
     AA_TRY(cli_open_cpu(&cpu, v->train.threads, err));
     aa_status st = open_shape(call, &opts, cpu, &job, err);
     if (!st) {
-        size_t n_pos = (size_t)job.config.seq > (size_t)v->context ? (size_t)job.config.seq : (size_t)v->context + 1;
+        size_t n_pos = (size_t)job.config.seq > (size_t)v->context ? (size_t)job.config.seq
+                                                                   : (size_t)v->context + 1;
         st = aa_model_init(&m, &job.config, AA_MODEL_PACKED, n_pos, cpu, &arena, err);
         if (!st) {
             aa_model_init_weights(&m, 1, AA_INIT_SCALED);
@@ -355,6 +408,12 @@ static aa_status run_decode(cli_call *call, aa_err *err) {
 }
 
 const cli_command cli_bench_decode = {
-    .words = "bench decode", .group = "measure", .arguments = "", .summary = "speed of generation beside memory bandwidth",
-    .shared = aa_train_rows, .rows = decode_rows, .values_size = sizeof(bench_values), .run = run_decode,
+    .words = "bench decode",
+    .group = "measure",
+    .arguments = "",
+    .summary = "speed of generation beside memory bandwidth",
+    .shared = aa_train_rows,
+    .rows = decode_rows,
+    .values_size = sizeof(bench_values),
+    .run = run_decode,
 };

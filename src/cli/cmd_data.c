@@ -14,25 +14,30 @@ static aa_status need(const char *value, const char *key, const char *what, aa_e
 }
 
 static aa_status load_tokenizer(const char *path, aa_tokenizer **out, aa_err *err) {
-    return strcmp(path, "bytes") == 0 ? aa_tokenizer_new_bytes(out, err) : aa_tokenizer_load(out, path, err);
+    return strcmp(path, "bytes") == 0 ? aa_tokenizer_new_bytes(out, err)
+                                      : aa_tokenizer_load(out, path, err);
 }
 
-/* ---- tokenize ------------------------------------------------------------------------------------------ */
+/* ---- tokenize -------------------------------------------------------------------------------- */
 
 typedef struct tokenize_values { char *data, *tokenizer, *out; int64_t threads; } tokenize_values;
 #define AT(field) offsetof(tokenize_values, field)
 static const aa_opt tokenize_rows[] = {
-    {"data", "data", AA_OPT_STRING, AT(data), NULL, 0, 0, 0, "FILE|DIR", "text, JSONL (field \"text\") or directory"},
-    {"tokenizer", "data", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|bytes", "tokenizer.json"},
+    {"data", "data", AA_OPT_STRING, AT(data), NULL, 0, 0, 0, "FILE|DIR",
+     "text, JSONL (field \"text\") or directory"},
+    {"tokenizer", "data", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|bytes",
+     "tokenizer.json"},
     {"out", "data", AA_OPT_STRING, AT(out), "data.tok", 0, 0, 0, "FILE", "token file to write"},
-    {"threads", "run", AA_OPT_INT, AT(threads), "0", 0, AA_POOL_MAX_THREADS, 0, "N", "threads; 0: one per core"},
+    {"threads", "run", AA_OPT_INT, AT(threads), "0", 0, AA_POOL_MAX_THREADS, 0, "N",
+     "threads; 0: one per core"},
     {0}};
 #undef AT
 
 static void show_tokenizing(void *ctx, aa_tokenize_progress p) {
     double *last = ctx, now = aa_sys_clock_s();
     if (!aa_sys_is_terminal(2) || now - *last < 0.2) return;
-    fprintf(stderr, "\rtokenizing %3.0f%%", p.total_bytes ? 100.0 * (double)p.done_bytes / (double)p.total_bytes : 100.0);
+    fprintf(stderr, "\rtokenizing %3.0f%%",
+            p.total_bytes ? 100.0 * (double)p.done_bytes / (double)p.total_bytes : 100.0);
     *last = now;
 }
 
@@ -53,9 +58,10 @@ static aa_status tokenize(cli_call *call, const aa_tokenizer *t, aa_pool *pool, 
         cli_key_real(&call->out, "wall_s", s);
         aa_text_add(&call->out, "}\n");
     } else
-        aa_text_printf(&call->out, "%s: %llu tokens of %llu documents, %.2f bytes per token, %.1f MB/s\n", v->out,
-                       (unsigned long long)tokens.n_tokens, (unsigned long long)tokens.n_documents,
-                       (double)tokens.n_bytes / (double)tokens.n_tokens, (double)tokens.n_bytes * 1e-6 / s);
+        aa_text_printf(
+            &call->out, "%s: %llu tokens of %llu documents, %.2f bytes per token, %.1f MB/s\n",
+            v->out, (unsigned long long)tokens.n_tokens, (unsigned long long)tokens.n_documents,
+            (double)tokens.n_bytes / (double)tokens.n_tokens, (double)tokens.n_bytes * 1e-6 / s);
     aa_tokens_close(&tokens);
     return AA_OK;
 }
@@ -75,17 +81,24 @@ static aa_status run_tokenize(cli_call *call, aa_err *err) {
 }
 
 const cli_command cli_data_tokenize = {
-    .words = "data tokenize", .group = "data", .arguments = "", .summary = "make a token file from text",
-    .rows = tokenize_rows, .values_size = sizeof(tokenize_values), .run = run_tokenize,
-    .notes = "train does this by itself and keeps the result in its cache; make a token file to share or inspect it.\n",
+    .words = "data tokenize",
+    .group = "data",
+    .arguments = "",
+    .summary = "make a token file from text",
+    .rows = tokenize_rows,
+    .values_size = sizeof(tokenize_values),
+    .run = run_tokenize,
+    .notes = "train does this by itself and keeps the result in its cache; make a token file to "
+             "share or inspect it.\n",
 };
 
-/* ---- inspect --------------------------------------------------------------------------------------------- */
+/* ---- inspect --------------------------------------------------------------------------------- */
 
 typedef struct inspect_values { char *tokenizer; int64_t samples, seq, seed; } inspect_values;
 #define AT(field) offsetof(inspect_values, field)
 static const aa_opt inspect_rows[] = {
-    {"tokenizer", "data", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|bytes", "to decode the samples with"},
+    {"tokenizer", "data", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|bytes",
+     "to decode the samples with"},
     {"samples", "data", AA_OPT_INT, AT(samples), "3", 0, 1000, 0, "N", "training windows to show"},
     {"seq", "data", AA_OPT_INT, AT(seq), "64", 1, 65536, 0, "N", "tokens of a window"},
     {"seed", "data", AA_OPT_INT, AT(seed), "1", 0, 9e15, 0, "N", "which windows"},
@@ -94,15 +107,18 @@ static const aa_opt inspect_rows[] = {
 
 static const char *const part_names[AA_PART_COUNT] = {"train", "validation", "locked test"};
 
-static void count_parts(const aa_tokens *t, uint64_t documents[AA_PART_COUNT], uint64_t tokens[AA_PART_COUNT]) {
+static void count_parts(const aa_tokens *t, uint64_t documents[AA_PART_COUNT],
+                        uint64_t tokens[AA_PART_COUNT]) {
     for (uint64_t d = 0; d < t->n_documents; d++) {
         documents[t->part[d]]++;
         tokens[t->part[d]] += t->document[d + 1] - t->document[d];
     }
 }
 
-/* One token per cell; targets without loss are shown in parentheses, so that the mask can be read off. */
-static aa_status show_window(const aa_tokenizer *t, const int32_t *ids, const int32_t *targets, size_t n, aa_text *out, aa_err *err) {
+/* One token per cell; targets without loss are shown in parentheses, so that the mask can be read
+ * off. */
+static aa_status show_window(const aa_tokenizer *t, const int32_t *ids, const int32_t *targets,
+                             size_t n, aa_text *out, aa_err *err) {
     for (size_t i = 0; i < n; i++) {
         bool masked = i > 0 && targets[i - 1] < 0;
         if (i) aa_text_add(out, "|");
@@ -115,7 +131,8 @@ static aa_status show_window(const aa_tokenizer *t, const int32_t *ids, const in
     return AA_OK;
 }
 
-static aa_status show_samples(const aa_tokens *tokens, const aa_tokenizer *t, const inspect_values *v, aa_text *out, aa_err *err) {
+static aa_status show_samples(const aa_tokens *tokens, const aa_tokenizer *t,
+                              const inspect_values *v, aa_text *out, aa_err *err) {
     aa_stream s;
     AA_TRY(aa_stream_init(&s, tokens, AA_PART_TRAIN, err));
     size_t n = (size_t)v->seq;
@@ -124,7 +141,8 @@ static aa_status show_samples(const aa_tokens *tokens, const aa_tokenizer *t, co
     if (!st && aa_stream_windows(&s, n))
         for (int64_t i = 0; i < v->samples && !st; i++) {
             aa_stream_window(&s, (uint64_t)v->seed, (uint64_t)i, n, ids, ids + n);
-            aa_text_printf(out, "\nwindow %lld (tokens between bars; in parentheses: no loss)\n", (long long)i);
+            aa_text_printf(out, "\nwindow %lld (tokens between bars; in parentheses: no loss)\n",
+                           (long long)i);
             st = show_window(t, ids, ids + n, n, out, err);
         }
     aa_heap_free(ids);
@@ -132,7 +150,8 @@ static aa_status show_samples(const aa_tokens *tokens, const aa_tokenizer *t, co
     return st;
 }
 
-static aa_status inspect(cli_call *call, const aa_tokens *t, const aa_tokenizer *tokenizer, aa_err *err) {
+static aa_status inspect(cli_call *call, const aa_tokens *t, const aa_tokenizer *tokenizer,
+                         aa_err *err) {
     uint64_t documents[AA_PART_COUNT] = {0}, tokens[AA_PART_COUNT] = {0};
     aa_text *out = &call->out;
     count_parts(t, documents, tokens);
@@ -147,12 +166,17 @@ static aa_status inspect(cli_call *call, const aa_tokens *t, const aa_tokenizer 
         aa_text_add(out, "}\n");
         return AA_OK;
     }
-    aa_text_printf(out, "%s\n  tokens          %llu (%d bytes each), vocabulary %llu\n  documents       %llu\n", call->positional[0],
-                   (unsigned long long)t->n_tokens, t->u16 ? 2 : 4, (unsigned long long)t->vocab, (unsigned long long)t->n_documents);
-    if (t->n_bytes) aa_text_printf(out, "  text            %llu bytes, %.3f per token\n", (unsigned long long)t->n_bytes,
-                                   (double)t->n_bytes / (double)t->n_tokens);
+    aa_text_printf(
+        out,
+        "%s\n  tokens          %llu (%d bytes each), vocabulary %llu\n  documents       %llu\n",
+        call->positional[0], (unsigned long long)t->n_tokens, t->u16 ? 2 : 4,
+        (unsigned long long)t->vocab, (unsigned long long)t->n_documents);
+    if (t->n_bytes)
+        aa_text_printf(out, "  text            %llu bytes, %.3f per token\n",
+                       (unsigned long long)t->n_bytes, (double)t->n_bytes / (double)t->n_tokens);
     for (int p = 0; p < AA_PART_COUNT; p++)
-        aa_text_printf(out, "  %-15s %llu tokens in %llu documents\n", part_names[p], (unsigned long long)tokens[p], (unsigned long long)documents[p]);
+        aa_text_printf(out, "  %-15s %llu tokens in %llu documents\n", part_names[p],
+                       (unsigned long long)tokens[p], (unsigned long long)documents[p]);
     return show_samples(t, tokenizer, call->opts.values, out, err);
 }
 
@@ -161,7 +185,8 @@ static aa_status run_inspect(cli_call *call, aa_err *err) {
     aa_tokenizer *t = NULL;
     aa_tokens tokens;
     if (v->tokenizer) AA_TRY(load_tokenizer(v->tokenizer, &t, err));
-    aa_status st = aa_tokens_open(&tokens, call->positional[0], t ? aa_tokenizer_vocab(t) : 0, t ? aa_tokenizer_eos(t) : -1, true, err);
+    aa_status st = aa_tokens_open(&tokens, call->positional[0], t ? aa_tokenizer_vocab(t) : 0,
+                                  t ? aa_tokenizer_eos(t) : -1, true, err);
     if (!st) {
         st = inspect(call, &tokens, t, err);
         aa_tokens_close(&tokens);
@@ -171,11 +196,18 @@ static aa_status run_inspect(cli_call *call, aa_err *err) {
 }
 
 const cli_command cli_data_inspect = {
-    .words = "data inspect", .group = "data", .arguments = "TOKENS", .summary = "verify a token file and look into it",
-    .rows = inspect_rows, .values_size = sizeof(inspect_values), .min_positional = 1, .max_positional = 1, .run = run_inspect,
+    .words = "data inspect",
+    .group = "data",
+    .arguments = "TOKENS",
+    .summary = "verify a token file and look into it",
+    .rows = inspect_rows,
+    .values_size = sizeof(inspect_values),
+    .min_positional = 1,
+    .max_positional = 1,
+    .run = run_inspect,
 };
 
-/* ---- stories ----------------------------------------------------------------------------------------------- */
+/* ---- stories --------------------------------------------------------------------------------- */
 
 typedef struct stories_values { char *out, *surprisal; int64_t seed, count, first; } stories_values;
 #define AT(field) offsetof(stories_values, field)
@@ -183,8 +215,10 @@ static const aa_opt stories_rows[] = {
     {"count", "stories", AA_OPT_INT, AT(count), "20000", 1, 1e12, 0, "N", "how many"},
     {"seed", "stories", AA_OPT_INT, AT(seed), "1", 0, 9e15, 0, "N", "which sequence of stories"},
     {"first", "stories", AA_OPT_INT, AT(first), "0", 0, 1e15, 0, "N", "number of the first one"},
-    {"out", "stories", AA_OPT_STRING, AT(out), "-", 0, 0, 0, "FILE", "text file to write; -: standard output"},
-    {"surprisal", "stories", AA_OPT_STRING, AT(surprisal), NULL, 0, 0, 0, "FILE", "instead: exact bits of the stories in FILE under the grammar"},
+    {"out", "stories", AA_OPT_STRING, AT(out), "-", 0, 0, 0, "FILE",
+     "text file to write; -: standard output"},
+    {"surprisal", "stories", AA_OPT_STRING, AT(surprisal), NULL, 0, 0, 0, "FILE",
+     "instead: exact bits of the stories in FILE under the grammar"},
     {0}};
 #undef AT
 
@@ -193,7 +227,8 @@ static aa_status measure(cli_call *call, const char *path, aa_err *err) {
     double bits;
     size_t n;
     AA_TRY(aa_map_open(&map, path, err));
-    aa_status st = aa_story_corpus_surprisal((const char *)map.data, map.size_bytes, &bits, &n, err);
+    aa_status st =
+        aa_story_corpus_surprisal((const char *)map.data, map.size_bytes, &bits, &n, err);
     if (st) aa_err_context(err, "%s", path);
     size_t bytes = map.size_bytes;
     aa_sys_map_close(&map);
@@ -206,8 +241,10 @@ static aa_status measure(cli_call *call, const char *path, aa_err *err) {
         cli_key_real(&call->out, "bits_per_byte", bits / (double)bytes);
         aa_text_add(&call->out, "}\n");
     } else
-        aa_text_printf(&call->out, "%zu stories, %zu bytes, %.1f bits: %.5f bits per byte is the floor of any model's loss\n", n, bytes, bits,
-                       bits / (double)bytes);
+        aa_text_printf(&call->out,
+                       "%zu stories, %zu bytes, %.1f bits: %.5f bits per byte is the floor of any "
+                       "model's loss\n",
+                       n, bytes, bits, bits / (double)bytes);
     return AA_OK;
 }
 
@@ -221,10 +258,12 @@ static aa_status write_stories(cli_call *call, aa_outfile *f, aa_err *err) {
         int64_t left = v->count - n;
         aa_text_clear(&t);
         if (n) aa_text_add(&t, "\n");
-        aa_story_corpus(&t, (uint64_t)v->seed, (uint64_t)(v->first + n), (uint64_t)(left < CHUNK ? left : CHUNK));
+        aa_story_corpus(&t, (uint64_t)v->seed, (uint64_t)(v->first + n),
+                        (uint64_t)(left < CHUNK ? left : CHUNK));
         st = aa_text_status(&t, err);
         if (!st && f) aa_outfile_write(f, t.data, t.len);
-        else if (!st && fwrite(t.data, 1, t.len, stdout) != t.len) st = aa_fail(err, AA_EIO, "cannot write to standard output");
+        else if (!st && fwrite(t.data, 1, t.len, stdout) != t.len)
+            st = aa_fail(err, AA_EIO, "cannot write to standard output");
     }
     aa_text_release(&t);
     return st;
@@ -234,7 +273,9 @@ static aa_status run_stories(cli_call *call, aa_err *err) {
     const stories_values *v = call->opts.values;
     if (v->surprisal) return measure(call, v->surprisal, err);
     bool to_file = v->out && strcmp(v->out, "-") != 0;
-    if (call->json && !to_file) return aa_fail(err, AA_EUSAGE, "--json and stories on standard output do not mix; give --out FILE");
+    if (call->json && !to_file)
+        return aa_fail(err, AA_EUSAGE,
+                       "--json and stories on standard output do not mix; give --out FILE");
     if (!to_file) return write_stories(call, NULL, err);
     aa_outfile *f = NULL;
     AA_TRY(aa_outfile_open(&f, v->out, err));
@@ -252,41 +293,57 @@ static aa_status run_stories(cli_call *call, aa_err *err) {
         cli_key_real(&call->out, "entropy_bits", aa_story_entropy_bits());
         aa_text_add(&call->out, "}\n");
     } else
-        aa_text_printf(&call->out, "%s: %lld stories, %.1f MB; the grammar makes 2^%.0f different ones, %.1f bits each\n", v->out,
-                       (long long)v->count, (double)size * 1e-6, aa_story_log2_count(), aa_story_entropy_bits());
+        aa_text_printf(
+            &call->out,
+            "%s: %lld stories, %.1f MB; the grammar makes 2^%.0f different ones, %.1f bits each\n",
+            v->out, (long long)v->count, (double)size * 1e-6, aa_story_log2_count(),
+            aa_story_entropy_bits());
     return AA_OK;
 }
 
 const cli_command cli_data_stories = {
-    .words = "data stories", .group = "data", .arguments = "", .summary = "write a corpus of generated stories, or measure one",
-    .rows = stories_rows, .values_size = sizeof(stories_values), .run = run_stories,
-    .notes = "The grammar is unambiguous, so the surprisal of a text under it is exact: the floor a loss can be read against.\n",
+    .words = "data stories",
+    .group = "data",
+    .arguments = "",
+    .summary = "write a corpus of generated stories, or measure one",
+    .rows = stories_rows,
+    .values_size = sizeof(stories_values),
+    .run = run_stories,
+    .notes = "The grammar is unambiguous, so the surprisal of a text under it is exact: the floor "
+             "a loss can be read against.\n",
 };
 
-/* ---- batches -------------------------------------------------------------------------------------------------- */
+/* ---- batches --------------------------------------------------------------------------------- */
 
 typedef struct batches_values { char *run, *out; int64_t steps; } batches_values;
 #define AT(field) offsetof(batches_values, field)
 static const aa_opt batches_rows[] = {
     {"run", "data", AA_OPT_STRING, AT(run), NULL, 0, 0, 0, "DIR", "run directory"},
     {"steps", "data", AA_OPT_INT, AT(steps), "10", 1, 1e6, 0, "N", "first updates"},
-    {"out", "data", AA_OPT_STRING, AT(out), "batches.safetensors", 0, 0, 0, "FILE", "where to write ids and targets [N, B, T]"},
+    {"out", "data", AA_OPT_STRING, AT(out), "batches.safetensors", 0, 0, 0, "FILE",
+     "where to write ids and targets [N, B, T]"},
     {0}};
 #undef AT
 
 static aa_status write_batches(const aa_job *job, const batches_values *v, aa_err *err) {
     size_t n = (size_t)v->steps * job->B;
     aa_outfile *f = NULL;
-    aa_st_entry entries[2] = {
-        {.name = "ids", .dtype = AA_DTYPE_I32, .n_dims = 3, .shape = {(uint64_t)v->steps, job->B, job->T}},
-        {.name = "targets", .dtype = AA_DTYPE_I32, .n_dims = 3, .shape = {(uint64_t)v->steps, job->B, job->T}}};
+    aa_st_entry entries[2] = {{.name = "ids",
+                               .dtype = AA_DTYPE_I32,
+                               .n_dims = 3,
+                               .shape = {(uint64_t)v->steps, job->B, job->T}},
+                              {.name = "targets",
+                               .dtype = AA_DTYPE_I32,
+                               .n_dims = 3,
+                               .shape = {(uint64_t)v->steps, job->B, job->T}}};
     int32_t *window = aa_heap_alloc(2 * job->T, sizeof *window);
     if (!window) return aa_fail_memory(err, "a window", 0);
     aa_status st = aa_outfile_open(&f, v->out, err);
     if (!st) st = aa_safetensors_begin(f, entries, 2, NULL, 0, err);
     for (int which = 0; which < 2 && !st; which++)
         for (size_t i = 0; i < n; i++) {
-            aa_stream_window(&job->train, (uint64_t)job->o->seed, i, job->T, window, window + job->T);
+            aa_stream_window(&job->train, (uint64_t)job->o->seed, i, job->T, window,
+                             window + job->T);
             aa_outfile_write(f, which ? window + job->T : window, job->T * sizeof *window);
         }
     if (!st) st = aa_outfile_commit(f, NULL, err);
@@ -316,7 +373,9 @@ static aa_status run_batches(cli_call *call, aa_err *err) {
         cli_key_string(&call->out, "out", v->out);
         cli_key_int(&call->out, "steps", v->steps);
         aa_text_add(&call->out, "}\n");
-    } else if (!st) aa_text_printf(&call->out, "%s: ids and targets of the first %lld updates\n", v->out, (long long)v->steps);
+    } else if (!st)
+        aa_text_printf(&call->out, "%s: ids and targets of the first %lld updates\n", v->out,
+                       (long long)v->steps);
     aa_text_release(&problems);
     aa_cpu_free(cpu);
     aa_opts_release(&opts);
@@ -324,6 +383,11 @@ static aa_status run_batches(cli_call *call, aa_err *err) {
 }
 
 const cli_command cli_data_batches = {
-    .words = "data batches", .group = "data", .arguments = "", .summary = "the exact batches of a run's first updates, for comparisons",
-    .rows = batches_rows, .values_size = sizeof(batches_values), .run = run_batches,
+    .words = "data batches",
+    .group = "data",
+    .arguments = "",
+    .summary = "the exact batches of a run's first updates, for comparisons",
+    .rows = batches_rows,
+    .values_size = sizeof(batches_values),
+    .run = run_batches,
 };

@@ -7,19 +7,28 @@
 #include "infer/infer.h"
 #include "train/score.h"
 
-typedef struct eval_values { char *data, *against; int64_t tokens, seq, threads; int part; } eval_values;
+typedef struct eval_values {
+    char *data, *against;
+    int64_t tokens, seq, threads;
+    int part;
+} eval_values;
 
 #define AT(field) offsetof(eval_values, field)
 static const aa_opt eval_rows[] = {
-    {"data", "data", AA_OPT_STRING, AT(data), NULL, 0, 0, 0, "FILE|DIR|stories", "text, JSONL, directory or token file"},
-    {"part", "data", AA_OPT_CHOICE, AT(part), "all", 0, 0, 0, "train|valid|test|all", "which documents; the split a run uses"},
-    {"tokens", "data", AA_OPT_INT, AT(tokens), "0", 0, 1e15, 0, "N", "evaluate about N tokens, spread evenly; 0: everything"},
+    {"data", "data", AA_OPT_STRING, AT(data), NULL, 0, 0, 0, "FILE|DIR|stories",
+     "text, JSONL, directory or token file"},
+    {"part", "data", AA_OPT_CHOICE, AT(part), "all", 0, 0, 0, "train|valid|test|all",
+     "which documents; the split a run uses"},
+    {"tokens", "data", AA_OPT_INT, AT(tokens), "0", 0, 1e15, 0, "N",
+     "evaluate about N tokens, spread evenly; 0: everything"},
     {"seq", "data", AA_OPT_INT, AT(seq), "0", 0, 1048576, 0, "N", "window; 0: the model's"},
-    {"against", "compare", AA_OPT_STRING, AT(against), NULL, 0, 0, 0, "MODEL", "second model with the same tokenizer: paired difference"},
-    {"threads", "run", AA_OPT_INT, AT(threads), "0", 0, AA_POOL_MAX_THREADS, 0, "N", "threads; 0: one per core"},
+    {"against", "compare", AA_OPT_STRING, AT(against), NULL, 0, 0, 0, "MODEL",
+     "second model with the same tokenizer: paired difference"},
+    {"threads", "run", AA_OPT_INT, AT(threads), "0", 0, AA_POOL_MAX_THREADS, 0, "N",
+     "threads; 0: one per core"},
     {0}};
 
-/* ---- comparison -------------------------------------------------------------------------------------- */
+/* ---- comparison ------------------------------------------------------------------------------ */
 
 typedef struct paired { double difference, stderr_, low, high, z; } paired;
 
@@ -45,12 +54,17 @@ static void fields(aa_text *out, const aa_eval_result *r) {
 }
 
 static void line(aa_text *out, const char *name, const aa_eval_result *r) {
-    aa_text_printf(out, "%s\n  loss          %.4f ± %.4f nats per token\n  perplexity    %.3f\n  bits per byte %.4f\n  over          %llu tokens, "
-                   "%llu bytes, %zu windows in %.1f s\n", name, r->loss, r->loss_stderr, r->perplexity, r->bits_per_byte,
-                   (unsigned long long)r->tokens, (unsigned long long)r->bytes, r->n_windows, r->wall_s);
+    aa_text_printf(out,
+                   "%s\n  loss          %.4f ± %.4f nats per token\n  perplexity    %.3f\n  bits "
+                   "per byte %.4f\n  over          %llu tokens, "
+                   "%llu bytes, %zu windows in %.1f s\n",
+                   name, r->loss, r->loss_stderr, r->perplexity, r->bits_per_byte,
+                   (unsigned long long)r->tokens, (unsigned long long)r->bytes, r->n_windows,
+                   r->wall_s);
 }
 
-static void print_both(cli_call *call, const aa_eval_result *a, const aa_eval_result *b, const paired *p) {
+static void print_both(cli_call *call, const aa_eval_result *a, const aa_eval_result *b,
+                       const paired *p) {
     const eval_values *v = call->opts.values;
     aa_text *out = &call->out;
     if (call->json) {
@@ -72,24 +86,33 @@ static void print_both(cli_call *call, const aa_eval_result *a, const aa_eval_re
     line(out, call->positional[0], a);
     if (!b) return;
     line(out, v->against, b);
-    aa_text_printf(out, "difference (second minus first), paired over windows\n  %+.4f ± %.4f nats per token, 95 %% interval %+.4f to %+.4f\n",
+    aa_text_printf(out,
+                   "difference (second minus first), paired over windows\n  %+.4f ± %.4f nats per "
+                   "token, 95 %% interval %+.4f to %+.4f\n",
                    p->difference, p->stderr_, p->low, p->high);
     if (!isfinite(p->stderr_)) aa_text_add(out, "  one window cannot tell\n");
-    else aa_text_printf(out, "  %s\n", p->low > 0 ? "the first is better" : p->high < 0 ? "the second is better" : "no difference can be told");
+    else
+        aa_text_printf(out, "  %s\n",
+                       p->low > 0    ? "the first is better"
+                       : p->high < 0 ? "the second is better"
+                                     : "no difference can be told");
 }
 
-static aa_status with_second(cli_call *call, const aa_score *score, const aa_session *first, const aa_eval_result *a, double *losses,
-                             aa_err *err) {
+static aa_status with_second(cli_call *call, const aa_score *score, const aa_session *first,
+                             const aa_eval_result *a, double *losses, aa_err *err) {
     const eval_values *v = call->opts.values;
     aa_session s;
     aa_eval_result b;
     AA_TRY(aa_session_open(&s, v->against, first->cpu, 1, err));
     aa_status st = AA_OK;
     if (!aa_digest_equal(aa_tokenizer_digest(first->tokenizer), aa_tokenizer_digest(s.tokenizer)))
-        st = aa_fail(err, AA_EUSAGE, "the two models have different tokenizers, so their losses are not paired; compare bits_per_byte "
+        st = aa_fail(err, AA_EUSAGE,
+                     "the two models have different tokenizers, so their losses are not paired; "
+                     "compare bits_per_byte "
                      "of two runs of eval");
     else if ((size_t)s.model->config.seq < score->T)
-        st = aa_fail(err, AA_EUSAGE, "'%s' has %lld positions; give --seq of at most that", v->against, (long long)s.model->config.seq);
+        st = aa_fail(err, AA_EUSAGE, "'%s' has %lld positions; give --seq of at most that",
+                     v->against, (long long)s.model->config.seq);
     if (!st) st = aa_score_run(score, &s, losses + score->n_windows, &b, err);
     aa_session_close(&s);
     if (st) return st;
@@ -103,9 +126,13 @@ static aa_status eval_session(cli_call *call, aa_session *s, aa_err *err) {
     const aa_job_hooks hooks = {.message = cli_message};
     aa_score score;
     aa_eval_result a;
-    AA_TRY(aa_score_open(&score, s, v->data, &(aa_score_options){.part = v->part, .tokens = (uint64_t)v->tokens, .seq = (size_t)v->seq}, &hooks, err));
+    AA_TRY(aa_score_open(
+        &score, s, v->data,
+        &(aa_score_options){.part = v->part, .tokens = (uint64_t)v->tokens, .seq = (size_t)v->seq},
+        &hooks, err));
     double *losses = aa_heap_alloc(2 * score.n_windows, sizeof *losses);
-    aa_status st = losses ? aa_score_run(&score, s, losses, &a, err) : aa_fail_memory(err, "the windows' losses", 16 * score.n_windows);
+    aa_status st = losses ? aa_score_run(&score, s, losses, &a, err)
+                          : aa_fail_memory(err, "the windows' losses", 16 * score.n_windows);
     if (!st && v->against) st = with_second(call, &score, s, &a, losses, err);
     else if (!st) print_both(call, &a, NULL, NULL);
     aa_heap_free(losses);
@@ -129,8 +156,16 @@ static aa_status run_eval(cli_call *call, aa_err *err) {
 }
 
 const cli_command cli_eval = {
-    .words = "eval", .group = "use", .arguments = "MODEL", .summary = "loss, perplexity and bits per byte of a model on a text",
-    .rows = eval_rows, .values_size = sizeof(eval_values), .min_positional = 1, .max_positional = 1, .run = run_eval,
-    .notes = "The error is the standard error over windows. --against B evaluates both on the same windows and gives the\n"
+    .words = "eval",
+    .group = "use",
+    .arguments = "MODEL",
+    .summary = "loss, perplexity and bits per byte of a model on a text",
+    .rows = eval_rows,
+    .values_size = sizeof(eval_values),
+    .min_positional = 1,
+    .max_positional = 1,
+    .run = run_eval,
+    .notes = "The error is the standard error over windows. --against B evaluates both on the same "
+             "windows and gives the\n"
              "difference with its interval: far sharper than comparing two means.\n",
 };

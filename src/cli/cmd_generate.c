@@ -14,20 +14,32 @@ typedef struct generate_values {
 
 #define AT(field) offsetof(generate_values, field)
 static const aa_opt generate_rows[] = {
-    {"prompt", "text", AA_OPT_STRING, AT(prompt), "", 0, 0, 0, "TEXT", "what to continue; empty: start freely"},
+    {"prompt", "text", AA_OPT_STRING, AT(prompt), "", 0, 0, 0, "TEXT",
+     "what to continue; empty: start freely"},
     {"tokens", "text", AA_OPT_INT, AT(tokens), "200", 1, 1e9, 0, "N", "new tokens at most"},
-    {"stop", "text", AA_OPT_STRING, AT(stop), NULL, 0, 0, 0, "TEXT|TEXT...", "end before any of these texts"},
-    {"ignore-eos", "text", AA_OPT_BOOL, AT(ignore_eos), "no", 0, 0, 0, NULL, "go on after the end-of-text token"},
-    {"context", "text", AA_OPT_INT, AT(context), "0", 0, 1e9, 0, "N", "positions to keep; 0: the model's window"},
-    {"greedy", "sampling", AA_OPT_BOOL, AT(greedy), "no", 0, 0, 0, NULL, "always the likeliest token"},
-    {"temperature", "sampling", AA_OPT_REAL, AT(temperature), "0.8", 0, 100, 0, "X", "flattens (>1) or sharpens (<1); 0: greedy"},
-    {"top-k", "sampling", AA_OPT_INT, AT(top_k), "40", 0, 1e9, 0, "N", "only the N likeliest; 0: off"},
-    {"top-p", "sampling", AA_OPT_REAL, AT(top_p), "0.95", 0, 1, 0, "X", "only the likeliest that together reach X; 1: off"},
-    {"min-p", "sampling", AA_OPT_REAL, AT(min_p), "0", 0, 1, 0, "X", "only tokens at least X times as likely as the best"},
-    {"repetition-penalty", "sampling", AA_OPT_REAL, AT(penalty), "1", 0.01, 100, 0, "X", "divides the logits of recent tokens; 1: off"},
-    {"repetition-window", "sampling", AA_OPT_INT, AT(window), "64", 0, 1e6, 0, "N", "how many tokens are recent"},
+    {"stop", "text", AA_OPT_STRING, AT(stop), NULL, 0, 0, 0, "TEXT|TEXT...",
+     "end before any of these texts"},
+    {"ignore-eos", "text", AA_OPT_BOOL, AT(ignore_eos), "no", 0, 0, 0, NULL,
+     "go on after the end-of-text token"},
+    {"context", "text", AA_OPT_INT, AT(context), "0", 0, 1e9, 0, "N",
+     "positions to keep; 0: the model's window"},
+    {"greedy", "sampling", AA_OPT_BOOL, AT(greedy), "no", 0, 0, 0, NULL,
+     "always the likeliest token"},
+    {"temperature", "sampling", AA_OPT_REAL, AT(temperature), "0.8", 0, 100, 0, "X",
+     "flattens (>1) or sharpens (<1); 0: greedy"},
+    {"top-k", "sampling", AA_OPT_INT, AT(top_k), "40", 0, 1e9, 0, "N",
+     "only the N likeliest; 0: off"},
+    {"top-p", "sampling", AA_OPT_REAL, AT(top_p), "0.95", 0, 1, 0, "X",
+     "only the likeliest that together reach X; 1: off"},
+    {"min-p", "sampling", AA_OPT_REAL, AT(min_p), "0", 0, 1, 0, "X",
+     "only tokens at least X times as likely as the best"},
+    {"repetition-penalty", "sampling", AA_OPT_REAL, AT(penalty), "1", 0.01, 100, 0, "X",
+     "divides the logits of recent tokens; 1: off"},
+    {"repetition-window", "sampling", AA_OPT_INT, AT(window), "64", 0, 1e6, 0, "N",
+     "how many tokens are recent"},
     {"seed", "sampling", AA_OPT_INT, AT(seed), "0", 0, 9e15, 0, "N", "same seed, same text"},
-    {"threads", "run", AA_OPT_INT, AT(threads), "0", 0, AA_POOL_MAX_THREADS, 0, "N", "threads; 0: one per core"},
+    {"threads", "run", AA_OPT_INT, AT(threads), "0", 0, AA_POOL_MAX_THREADS, 0, "N",
+     "threads; 0: one per core"},
     {0}};
 
 static bool stream(void *ctx, const char *text, size_t n) {
@@ -57,17 +69,27 @@ static void print_json(const aa_generated *g, const char *prompt, aa_text *out) 
     aa_text_json_string(out, g->text.data ? g->text.data : "", g->text.len);
     cli_key_string(out, "stop_reason", reasons[g->reason]);
     cli_key_real(out, "prefill_s", g->prefill_s);
-    cli_key_real(out, "prefill_tokens_per_s", g->prefill_s > 0 ? (double)g->prompt_ids.len / g->prefill_s : 0);
-    cli_key_real(out, "tokens_per_s", g->decode_s > 0 && g->ids.len > 1 ? (double)(g->ids.len - 1) / g->decode_s : 0);
+    cli_key_real(out, "prefill_tokens_per_s",
+                 g->prefill_s > 0 ? (double)g->prompt_ids.len / g->prefill_s : 0);
+    cli_key_real(out, "tokens_per_s",
+                 g->decode_s > 0 && g->ids.len > 1 ? (double)(g->ids.len - 1) / g->decode_s : 0);
     aa_text_add(out, "}\n");
 }
 
 static aa_status generate(cli_call *call, aa_session *s, aa_err *err) {
     generate_values *v = call->opts.values;
     const char *stops[MAX_STOPS];
-    aa_generation g = {.max_tokens = (size_t)v->tokens, .stop = stops, .n_stop = split_stops(v->stop, stops), .ignore_eos = v->ignore_eos,
-        .sampling = {.temperature = v->greedy ? 0 : v->temperature, .top_k = v->top_k, .top_p = v->top_p, .min_p = v->min_p,
-                     .repetition_penalty = v->penalty, .repetition_window = v->window, .seed = (uint64_t)v->seed}};
+    aa_generation g = {.max_tokens = (size_t)v->tokens,
+                       .stop = stops,
+                       .n_stop = split_stops(v->stop, stops),
+                       .ignore_eos = v->ignore_eos,
+                       .sampling = {.temperature = v->greedy ? 0 : v->temperature,
+                                    .top_k = v->top_k,
+                                    .top_p = v->top_p,
+                                    .min_p = v->min_p,
+                                    .repetition_penalty = v->penalty,
+                                    .repetition_window = v->window,
+                                    .seed = (uint64_t)v->seed}};
     aa_generated out = {0};
     if (!call->json) {
         fputs(v->prompt ? v->prompt : "", stdout);
@@ -77,8 +99,10 @@ static aa_status generate(cli_call *call, aa_session *s, aa_err *err) {
     if (call->json) print_json(&out, v->prompt ? v->prompt : "", &call->out);
     else {
         putchar('\n');
-        fprintf(stderr, "[%zu tokens; prompt %zu in %.3f s; %.1f tokens/s]\n", out.ids.len, out.prompt_ids.len, out.prefill_s,
-                out.decode_s > 0 && out.ids.len > 1 ? (double)(out.ids.len - 1) / out.decode_s : 0.0);
+        fprintf(stderr, "[%zu tokens; prompt %zu in %.3f s; %.1f tokens/s]\n", out.ids.len,
+                out.prompt_ids.len, out.prefill_s,
+                out.decode_s > 0 && out.ids.len > 1 ? (double)(out.ids.len - 1) / out.decode_s
+                                                    : 0.0);
     }
     aa_generated_release(&out);
     return AA_OK;
@@ -99,7 +123,14 @@ static aa_status run_generate(cli_call *call, aa_err *err) {
 }
 
 const cli_command cli_generate = {
-    .words = "generate", .group = "use", .arguments = "MODEL", .summary = "continue a text with a model",
-    .rows = generate_rows, .values_size = sizeof(generate_values), .min_positional = 1, .max_positional = 1, .run = run_generate,
+    .words = "generate",
+    .group = "use",
+    .arguments = "MODEL",
+    .summary = "continue a text with a model",
+    .rows = generate_rows,
+    .values_size = sizeof(generate_values),
+    .min_positional = 1,
+    .max_positional = 1,
+    .run = run_generate,
     .notes = "MODEL is a run directory, a checkpoint directory or a Hugging Face directory.\n",
 };

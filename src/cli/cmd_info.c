@@ -9,16 +9,17 @@
 #include "report/report.h"
 
 typedef struct info_values { int64_t threads; } info_values;
-static const aa_opt info_rows[] = {
-    {"threads", "run", AA_OPT_INT, offsetof(info_values, threads), "0", 0, AA_POOL_MAX_THREADS, 0, "N", "threads for the machine's probes"},
-    {0}};
+static const aa_opt info_rows[] = {{"threads", "run", AA_OPT_INT, offsetof(info_values, threads),
+                                    "0", 0, AA_POOL_MAX_THREADS, 0, "N",
+                                    "threads for the machine's probes"},
+                                   {0}};
 
 static bool ends_with(const char *s, const char *tail) {
     size_t n = strlen(s), m = strlen(tail);
     return n >= m && strcmp(s + n - m, tail) == 0;
 }
 
-/* ---- machine ----------------------------------------------------------------------------------------- */
+/* ---- machine --------------------------------------------------------------------------------- */
 
 static aa_status machine(cli_call *call, aa_err *err) {
     aa_sys_cpu c;
@@ -39,12 +40,16 @@ static aa_status machine(cli_call *call, aa_err *err) {
         cli_key_int(out, "available_bytes", (int64_t)aa_sys_memory_available());
         aa_text_add(out, "}\n");
     } else {
-        aa_text_printf(out, "processor   %s, %d cores; caches %zu KiB, %zu KiB, %zu KiB\n", c.brand, c.n_cores, c.l1d_bytes / 1024, c.l2_bytes / 1024,
-                       c.l3_bytes / 1024);
-        aa_text_printf(out, "vectors     %s%s%s%s%s; in use: %s\n", c.avx512 ? "avx512 " : "", c.avx512_bf16 ? "avx512_bf16 " : "", c.amx_bf16 ? "amx " : "",
-                       c.avx2_fma ? "avx2 " : "", c.neon ? "neon " : "", aa_isa_name(aa_cpu_isa(cpu)));
-        aa_text_printf(out, "peak        %.1f GFLOP/s with %d threads, f32 multiply-add\n", peak, aa_cpu_threads(cpu));
-        aa_text_printf(out, "memory      %.1f GiB, %.1f GiB available, read at %.1f GB/s\n", (double)aa_sys_memory_total() / 0x1p30,
+        aa_text_printf(out, "processor   %s, %d cores; caches %zu KiB, %zu KiB, %zu KiB\n", c.brand,
+                       c.n_cores, c.l1d_bytes / 1024, c.l2_bytes / 1024, c.l3_bytes / 1024);
+        aa_text_printf(out, "vectors     %s%s%s%s%s; in use: %s\n", c.avx512 ? "avx512 " : "",
+                       c.avx512_bf16 ? "avx512_bf16 " : "", c.amx_bf16 ? "amx " : "",
+                       c.avx2_fma ? "avx2 " : "", c.neon ? "neon " : "",
+                       aa_isa_name(aa_cpu_isa(cpu)));
+        aa_text_printf(out, "peak        %.1f GFLOP/s with %d threads, f32 multiply-add\n", peak,
+                       aa_cpu_threads(cpu));
+        aa_text_printf(out, "memory      %.1f GiB, %.1f GiB available, read at %.1f GB/s\n",
+                       (double)aa_sys_memory_total() / 0x1p30,
                        (double)aa_sys_memory_available() / 0x1p30, gbs);
     }
     aa_cpu_free(cpu);
@@ -64,14 +69,17 @@ static void presets(cli_call *call) {
             cli_key_int(out, "layers", c->layers);
             aa_text_add(out, "}");
         } else
-            aa_text_printf(out, "%-18s %5lld wide %3lld blocks %3lld/%-3lld heads of %-4lld ffn %-5lld seq %-5lld  %s\n", p->name, (long long)c->dim,
-                           (long long)c->layers, (long long)c->heads, (long long)c->kv_heads, (long long)c->head_dim, (long long)c->ffn,
+            aa_text_printf(out,
+                           "%-18s %5lld wide %3lld blocks %3lld/%-3lld heads of %-4lld ffn %-5lld "
+                           "seq %-5lld  %s\n",
+                           p->name, (long long)c->dim, (long long)c->layers, (long long)c->heads,
+                           (long long)c->kv_heads, (long long)c->head_dim, (long long)c->ffn,
                            (long long)c->seq, p->what);
     }
     if (call->json) aa_text_add(out, "]}\n");
 }
 
-/* ---- files ------------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static aa_status model(cli_call *call, const char *path, aa_err *err) {
     aa_source *s;
@@ -83,20 +91,31 @@ static aa_status model(cli_call *call, const char *path, aa_err *err) {
         cli_key_string(out, "format", s->format);
         cli_key_string(out, "arch", aa_arch_name(c->arch));
         cli_key_int(out, "params", (int64_t)aa_config_params(c));
-        const struct { const char *key; int64_t v; } rows[] = {{"dim", c->dim}, {"layers", c->layers}, {"heads", c->heads},
-            {"kv_heads", c->kv_heads}, {"head_dim", c->head_dim}, {"ffn", c->ffn}, {"vocab", c->vocab}, {"seq", c->seq}};
-        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) cli_key_int(out, rows[i].key, rows[i].v);
+        const struct {
+            const char *key;
+            int64_t v;
+        } rows[] = {{"dim", c->dim},           {"layers", c->layers},
+                    {"heads", c->heads},       {"kv_heads", c->kv_heads},
+                    {"head_dim", c->head_dim}, {"ffn", c->ffn},
+                    {"vocab", c->vocab},       {"seq", c->seq}};
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+            cli_key_int(out, rows[i].key, rows[i].v);
         aa_text_json_key(out, "tied");
         aa_text_json_bool(out, c->tied);
         aa_text_add(out, "}\n");
     } else {
-        aa_text_printf(out, "%s: %s model, %.2f M parameters (%s)\n", path, aa_arch_name(c->arch), (double)aa_config_params(c) * 1e-6, s->format);
-        aa_text_printf(out, "  width %lld, %lld blocks, %lld heads (%lld kv) of %lld, ffn %lld, vocabulary %lld%s, %lld positions\n", (long long)c->dim,
-                       (long long)c->layers, (long long)c->heads, (long long)c->kv_heads, (long long)c->head_dim, (long long)c->ffn,
+        aa_text_printf(out, "%s: %s model, %.2f M parameters (%s)\n", path, aa_arch_name(c->arch),
+                       (double)aa_config_params(c) * 1e-6, s->format);
+        aa_text_printf(out,
+                       "  width %lld, %lld blocks, %lld heads (%lld kv) of %lld, ffn %lld, "
+                       "vocabulary %lld%s, %lld positions\n",
+                       (long long)c->dim, (long long)c->layers, (long long)c->heads,
+                       (long long)c->kv_heads, (long long)c->head_dim, (long long)c->ffn,
                        (long long)c->vocab, c->tied ? " (tied)" : "", (long long)c->seq);
-        aa_text_printf(out, "  rope theta %g, norm eps %g%s%s\n", c->rope_theta, c->norm_eps, c->qkv_bias ? ", q/k/v biases" : "",
-                       c->qk_norm ? ", q/k norm" : "");
-        if (s->n_active) aa_text_printf(out, "  compact vocabulary: %zu ids were trained\n", s->n_active);
+        aa_text_printf(out, "  rope theta %g, norm eps %g%s%s\n", c->rope_theta, c->norm_eps,
+                       c->qkv_bias ? ", q/k/v biases" : "", c->qk_norm ? ", q/k norm" : "");
+        if (s->n_active)
+            aa_text_printf(out, "  compact vocabulary: %zu ids were trained\n", s->n_active);
         aa_text_printf(out, "  tokenizer %s\n", s->tokenizer_path ? s->tokenizer_path : "none");
     }
     aa_source_close(s);
@@ -119,7 +138,8 @@ static aa_status safetensors(cli_call *call, const char *path, aa_err *err) {
             continue;
         }
         aa_text_printf(out, "%-60s %-5s [", t->name, aa_dtype_name(t->dtype));
-        for (int d = 0; d < t->n_dims; d++) aa_text_printf(out, d ? ", %llu" : "%llu", (unsigned long long)t->shape[d]);
+        for (int d = 0; d < t->n_dims; d++)
+            aa_text_printf(out, d ? ", %llu" : "%llu", (unsigned long long)t->shape[d]);
         aa_text_add(out, "]\n");
     }
     if (call->json) aa_text_add(out, "]}\n");
@@ -138,8 +158,8 @@ static aa_status tokenizer(cli_call *call, const char *path, aa_err *err) {
         aa_text_add(&call->out, "}\n");
     } else
         aa_text_printf(&call->out, "%s: %s tokenizer, %zu ids, bos %d, eos %d\n", path,
-                       aa_tokenizer_kind_of(t) == AA_TOKENIZER_BYTES ? "byte" : "byte-level BPE", aa_tokenizer_vocab(t),
-                       (int)aa_tokenizer_bos(t), (int)aa_tokenizer_eos(t));
+                       aa_tokenizer_kind_of(t) == AA_TOKENIZER_BYTES ? "byte" : "byte-level BPE",
+                       aa_tokenizer_vocab(t), (int)aa_tokenizer_bos(t), (int)aa_tokenizer_eos(t));
     aa_tokenizer_free(t);
     return AA_OK;
 }
@@ -154,8 +174,10 @@ static aa_status tokens(cli_call *call, const char *path, aa_err *err) {
         cli_key_int(&call->out, "bytes", (int64_t)t.n_bytes);
         aa_text_add(&call->out, "}\n");
     } else
-        aa_text_printf(&call->out, "%s: token file, %llu tokens, %llu documents; `autoane data inspect` looks inside\n", path,
-                       (unsigned long long)t.n_tokens, (unsigned long long)t.n_documents);
+        aa_text_printf(
+            &call->out,
+            "%s: token file, %llu tokens, %llu documents; `autoane data inspect` looks inside\n",
+            path, (unsigned long long)t.n_tokens, (unsigned long long)t.n_documents);
     aa_tokens_close(&t);
     return AA_OK;
 }
@@ -170,13 +192,16 @@ static aa_status run_directory(cli_call *call, const char *path, aa_err *err) {
 }
 
 static aa_status run_info(cli_call *call, aa_err *err) {
-    if (!call->n_positional || strcmp(call->positional[0], "machine") == 0) return machine(call, err);
+    if (!call->n_positional || strcmp(call->positional[0], "machine") == 0)
+        return machine(call, err);
     const char *path = call->positional[0];
     if (strcmp(path, "presets") == 0) { presets(call); return AA_OK; }
     aa_sys_info info;
     int no = aa_sys_stat(&info, path);
     if (no) return aa_fail_errno(err, no, "cannot read", path);
-    if (info.kind == AA_SYS_ABSENT) return aa_fail(err, AA_ENOTFOUND, "there is no '%s'; give a file, a directory, 'presets' or 'machine'", path);
+    if (info.kind == AA_SYS_ABSENT)
+        return aa_fail(err, AA_ENOTFOUND,
+                       "there is no '%s'; give a file, a directory, 'presets' or 'machine'", path);
     if (info.kind == AA_SYS_DIR) {
         char *journal = aa_path_join(path, "journal.jsonl");
         bool is_run = journal && aa_sys_stat(&info, journal) == 0 && info.kind == AA_SYS_FILE;
@@ -187,10 +212,19 @@ static aa_status run_info(cli_call *call, aa_err *err) {
     if (ends_with(path, ".jsonl")) return run_directory(call, path, err);
     if (ends_with(path, ".json")) return tokenizer(call, path, err);
     if (aa_tokens_is_file(path)) return tokens(call, path, err);
-    return aa_fail(err, AA_EUNSUPPORTED, "'%s' is none of: run or model directory, .safetensors, tokenizer .json, journal .jsonl, token file", path);
+    return aa_fail(err, AA_EUNSUPPORTED,
+                   "'%s' is none of: run or model directory, .safetensors, tokenizer .json, "
+                   "journal .jsonl, token file",
+                   path);
 }
 
 const cli_command cli_info = {
-    .words = "info", .group = "use", .arguments = "[FILE|DIR|presets|machine]", .summary = "what a file, a model, a run or this machine is",
-    .rows = info_rows, .values_size = sizeof(info_values), .max_positional = 1, .run = run_info,
+    .words = "info",
+    .group = "use",
+    .arguments = "[FILE|DIR|presets|machine]",
+    .summary = "what a file, a model, a run or this machine is",
+    .rows = info_rows,
+    .values_size = sizeof(info_values),
+    .max_positional = 1,
+    .run = run_info,
 };

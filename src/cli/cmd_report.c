@@ -8,8 +8,10 @@
 
 typedef struct report_values { char *html, *csv; } report_values;
 static const aa_opt report_rows[] = {
-    {"html", "output", AA_OPT_STRING, offsetof(report_values, html), NULL, 0, 0, 0, "FILE", "write one self-contained page of all runs"},
-    {"csv", "output", AA_OPT_STRING, offsetof(report_values, csv), NULL, 0, 0, 0, "FILE", "write the (first) run's steps and evaluations"},
+    {"html", "output", AA_OPT_STRING, offsetof(report_values, html), NULL, 0, 0, 0, "FILE",
+     "write one self-contained page of all runs"},
+    {"csv", "output", AA_OPT_STRING, offsetof(report_values, csv), NULL, 0, 0, 0, "FILE",
+     "write the (first) run's steps and evaluations"},
     {0}};
 
 static aa_status write_text(const char *path, aa_text *t, aa_err *err) {
@@ -38,7 +40,8 @@ static aa_status report(cli_call *call, aa_journal *journals, size_t n, aa_err *
         return AA_OK;
     }
     if (!v->html && !v->csv)
-        for (size_t i = 0; i < n; i++) aa_report_text(list[i], aa_sys_terminal_width(1), &call->out);
+        for (size_t i = 0; i < n; i++)
+            aa_report_text(list[i], aa_sys_terminal_width(1), &call->out);
     return AA_OK;
 }
 
@@ -56,6 +59,13 @@ static aa_status run_report(cli_call *call, aa_err *err) {
 }
 
 const cli_command cli_report = {
-    .words = "report", .group = "use", .arguments = "RUN...", .summary = "curves and figures of finished or running runs",
-    .rows = report_rows, .values_size = sizeof(report_values), .min_positional = 1, .max_positional = CLI_MAX_POSITIONAL, .run = run_report,
+    .words = "report",
+    .group = "use",
+    .arguments = "RUN...",
+    .summary = "curves and figures of finished or running runs",
+    .rows = report_rows,
+    .values_size = sizeof(report_values),
+    .min_positional = 1,
+    .max_positional = CLI_MAX_POSITIONAL,
+    .run = run_report,
 };

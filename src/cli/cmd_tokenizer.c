@@ -8,9 +8,18 @@
 #include "cli/cli.h"
 #include "data/tokens.h"
 
-typedef struct tokenizer_values { char *data, *tokenizer, *out, *text, *ids; int64_t vocab, sample, threads; int split; bool specials; } tokenizer_values;
+typedef struct tokenizer_values {
+    char *data, *tokenizer, *out, *text, *ids;
+    int64_t vocab, sample, threads;
+    int split;
+    bool specials;
+} tokenizer_values;
 #define AT(field) offsetof(tokenizer_values, field)
-#define THREADS {"threads", "run", AA_OPT_INT, AT(threads), "0", 0, AA_POOL_MAX_THREADS, 0, "N", "threads; 0: one per core"}
+#define THREADS                                                                                    \
+    {                                                                                              \
+        "threads", "run", AA_OPT_INT, AT(threads), "0", 0, AA_POOL_MAX_THREADS, 0, "N",            \
+            "threads; 0: one per core"                                                             \
+    }
 
 static aa_status need(const char *value, const char *key, const char *what, aa_err *err) {
     return value ? AA_OK : aa_fail(err, AA_EUSAGE, "--%s is missing: %s", key, what);
@@ -18,24 +27,33 @@ static aa_status need(const char *value, const char *key, const char *what, aa_e
 
 static aa_status open_tokenizer(const tokenizer_values *v, aa_tokenizer **out, aa_err *err) {
     AA_TRY(need(v->tokenizer, "tokenizer", "a tokenizer.json, or 'bytes'", err));
-    return strcmp(v->tokenizer, "bytes") == 0 ? aa_tokenizer_new_bytes(out, err) : aa_tokenizer_load(out, v->tokenizer, err);
+    return strcmp(v->tokenizer, "bytes") == 0 ? aa_tokenizer_new_bytes(out, err)
+                                              : aa_tokenizer_load(out, v->tokenizer, err);
 }
 
-/* ---- train --------------------------------------------------------------------------------------------- */
+/* ---- train ----------------------------------------------------------------------------------- */
 
 static const aa_opt train_rows[] = {
-    {"data", "data", AA_OPT_STRING, AT(data), NULL, 0, 0, 0, "FILE|DIR", "text, JSONL or directory to learn from"},
-    {"sample", "data", AA_OPT_INT, AT(sample), "100M", 1, 1e12, 0, "BYTES", "read at most this much text, spread evenly"},
+    {"data", "data", AA_OPT_STRING, AT(data), NULL, 0, 0, 0, "FILE|DIR",
+     "text, JSONL or directory to learn from"},
+    {"sample", "data", AA_OPT_INT, AT(sample), "100M", 1, 1e12, 0, "BYTES",
+     "read at most this much text, spread evenly"},
     {"vocab", "tokenizer", AA_OPT_INT, AT(vocab), "4096", 257, 1000000, 0, "N", "ids to make"},
-    {"split", "tokenizer", AA_OPT_CHOICE, AT(split), "smollm", 0, 0, 0, "gpt2|smollm|llama3|qwen2|none", "how text is cut into pieces"},
-    {"out", "tokenizer", AA_OPT_STRING, AT(out), "tokenizer.json", 0, 0, 0, "FILE", "where to write it"},
-    THREADS, {0}};
+    {"split", "tokenizer", AA_OPT_CHOICE, AT(split), "smollm", 0, 0, 0,
+     "gpt2|smollm|llama3|qwen2|none", "how text is cut into pieces"},
+    {"out", "tokenizer", AA_OPT_STRING, AT(out), "tokenizer.json", 0, 0, 0, "FILE",
+     "where to write it"},
+    THREADS,
+    {0}};
 
-static aa_status train_and_write(const tokenizer_values *v, aa_pool *pool, cli_call *call, aa_err *err) {
+static aa_status train_and_write(const tokenizer_values *v, aa_pool *pool, cli_call *call,
+                                 aa_err *err) {
     aa_text sample = {0}, json = {0};
     aa_tokenizer *t = NULL;
     aa_status st = aa_source_sample(v->data, (size_t)v->sample, &sample, err);
-    if (!st) st = aa_tokenizer_train(&t, pool, sample.data, sample.len, (size_t)v->vocab, (aa_split)v->split, err);
+    if (!st)
+        st = aa_tokenizer_train(&t, pool, sample.data, sample.len, (size_t)v->vocab,
+                                (aa_split)v->split, err);
     if (!st) st = aa_tokenizer_write_json(t, &json, err);
     if (!st) st = aa_file_write(v->out, json.data, json.len, err);
     if (!st && call->json) {
@@ -44,7 +62,9 @@ static aa_status train_and_write(const tokenizer_values *v, aa_pool *pool, cli_c
         cli_key_int(&call->out, "vocab", (int64_t)aa_tokenizer_vocab(t));
         cli_key_int(&call->out, "bytes", (int64_t)sample.len);
         aa_text_add(&call->out, "}\n");
-    } else if (!st) aa_text_printf(&call->out, "%s: %zu ids from %.1f MB of text\n", v->out, aa_tokenizer_vocab(t), (double)sample.len * 1e-6);
+    } else if (!st)
+        aa_text_printf(&call->out, "%s: %zu ids from %.1f MB of text\n", v->out,
+                       aa_tokenizer_vocab(t), (double)sample.len * 1e-6);
     aa_tokenizer_free(t);
     aa_text_release(&sample);
     aa_text_release(&json);
@@ -62,34 +82,46 @@ static aa_status run_train(cli_call *call, aa_err *err) {
 }
 
 const cli_command cli_tokenizer_train = {
-    .words = "tokenizer train", .group = "data", .arguments = "", .summary = "learn a byte-level BPE tokenizer from text",
-    .rows = train_rows, .values_size = sizeof(tokenizer_values), .run = run_train,
-    .notes = "The result is a tokenizer.json that the tokenizers and transformers libraries open.\n",
+    .words = "tokenizer train",
+    .group = "data",
+    .arguments = "",
+    .summary = "learn a byte-level BPE tokenizer from text",
+    .rows = train_rows,
+    .values_size = sizeof(tokenizer_values),
+    .run = run_train,
+    .notes =
+        "The result is a tokenizer.json that the tokenizers and transformers libraries open.\n",
 };
 
-/* ---- encode --------------------------------------------------------------------------------------------- */
+/* ---- encode ---------------------------------------------------------------------------------- */
 
 static const aa_opt encode_rows[] = {
-    {"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|bytes", "tokenizer.json"},
+    {"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|bytes",
+     "tokenizer.json"},
     {"data", "text", AA_OPT_STRING, AT(data), NULL, 0, 0, 0, "FILE", "text to encode, as it is"},
     {"text", "text", AA_OPT_STRING, AT(text), NULL, 0, 0, 0, "TEXT", "text to encode"},
-    {"specials", "text", AA_OPT_BOOL, AT(specials), "no", 0, 0, 0, NULL, "recognise special tokens in the text"},
-    THREADS, {0}};
+    {"specials", "text", AA_OPT_BOOL, AT(specials), "no", 0, 0, 0, NULL,
+     "recognise special tokens in the text"},
+    THREADS,
+    {0}};
 
-static aa_status encode(const tokenizer_values *v, const aa_tokenizer *t, aa_pool *pool, cli_call *call, aa_err *err) {
+static aa_status encode(const tokenizer_values *v, const aa_tokenizer *t, aa_pool *pool,
+                        cli_call *call, aa_err *err) {
     aa_sys_map map = {0};
     aa_ids ids = {0};
     if (v->data) AA_TRY(aa_map_open(&map, v->data, err));
     const char *text = v->data ? (const char *)map.data : v->text;
     size_t n = v->data ? map.size_bytes : strlen(v->text);
-    aa_status st = aa_encode_parallel(t, pool, text, n, v->specials ? AA_ENCODE_SPECIALS : AA_ENCODE_PLAIN, &ids, err);
+    aa_status st = aa_encode_parallel(
+        t, pool, text, n, v->specials ? AA_ENCODE_SPECIALS : AA_ENCODE_PLAIN, &ids, err);
     if (!st && call->json) {
         aa_text_add(&call->out, "{");
         cli_key_ids(&call->out, "ids", ids.data, ids.len);
         cli_key_int(&call->out, "bytes", (int64_t)n);
         aa_text_add(&call->out, "}\n");
     } else if (!st) {
-        for (size_t i = 0; i < ids.len; i++) aa_text_printf(&call->out, i ? " %d" : "%d", (int)ids.data[i]);
+        for (size_t i = 0; i < ids.len; i++)
+            aa_text_printf(&call->out, i ? " %d" : "%d", (int)ids.data[i]);
         aa_text_add(&call->out, "\n");
     }
     aa_ids_release(&ids);
@@ -101,7 +133,8 @@ static aa_status run_encode(cli_call *call, aa_err *err) {
     const tokenizer_values *v = call->opts.values;
     aa_tokenizer *t = NULL;
     aa_pool *pool = NULL;
-    if (!v->data == !v->text) return aa_fail(err, AA_EUSAGE, "give either --data FILE or --text TEXT");
+    if (!v->data == !v->text)
+        return aa_fail(err, AA_EUSAGE, "give either --data FILE or --text TEXT");
     AA_TRY(open_tokenizer(v, &t, err));
     aa_status st = aa_pool_new(&pool, (int)v->threads, err);
     if (!st) st = encode(v, t, pool, call, err);
@@ -115,22 +148,27 @@ const cli_command cli_tokenizer_encode = {
     .rows = encode_rows, .values_size = sizeof(tokenizer_values), .run = run_encode,
 };
 
-/* ---- decode ---------------------------------------------------------------------------------------------- */
+/* ---- decode ---------------------------------------------------------------------------------- */
 
-static const aa_opt decode_rows[] = {
-    {"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|bytes", "tokenizer.json"},
-    {"ids", "text", AA_OPT_STRING, AT(ids), NULL, 0, 0, 0, "\"N N ...\"", "ids to decode, separated by blanks or commas"},
-    {"specials", "text", AA_OPT_BOOL, AT(specials), "no", 0, 0, 0, NULL, "print special tokens too"},
-    {0}};
+static const aa_opt decode_rows[] = {{"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL,
+                                      0, 0, 0, "FILE|bytes", "tokenizer.json"},
+                                     {"ids", "text", AA_OPT_STRING, AT(ids), NULL, 0, 0, 0,
+                                      "\"N N ...\"",
+                                      "ids to decode, separated by blanks or commas"},
+                                     {"specials", "text", AA_OPT_BOOL, AT(specials), "no", 0, 0, 0,
+                                      NULL, "print special tokens too"},
+                                     {0}};
 
-static aa_status decode(const tokenizer_values *v, const aa_tokenizer *t, aa_text *out, aa_err *err) {
+static aa_status decode(const tokenizer_values *v, const aa_tokenizer *t, aa_text *out,
+                        aa_err *err) {
     for (const char *s = v->ids; *s;) {
         if (*s == ' ' || *s == ',' || *s == '\n') { s++; continue; }
         char *end;
         errno = 0;
         long id = strtol(s, &end, 10);
         if (end == s || errno || id < 0 || (unsigned long)id >= aa_tokenizer_vocab(t))
-            return aa_fail(err, AA_EUSAGE, "--ids: '%.20s' is not an id from 0 to %zu", s, aa_tokenizer_vocab(t) - 1);
+            return aa_fail(err, AA_EUSAGE, "--ids: '%.20s' is not an id from 0 to %zu", s,
+                           aa_tokenizer_vocab(t) - 1);
         int32_t one = (int32_t)id;
         AA_TRY(aa_decode(t, &one, 1, v->specials, out, err));
         s = end;

@@ -6,22 +6,30 @@
 #include "cli/cli.h"
 #include "sys/sys.h"
 
-#define PROBE_S 0.25                      /* seconds for the FMA peak, so that shares of peak mean something */
+#define PROBE_S 0.25 /* seconds for the FMA peak, so that shares of peak mean something */
 
-typedef struct train_values { aa_train_options train; char *resume; bool profile, quiet; } train_values;
+typedef struct train_values {
+    aa_train_options train;
+    char *resume;
+    bool profile, quiet;
+} train_values;
 
-static const aa_opt train_rows[] = {
-    {"resume", "run", AA_OPT_STRING, offsetof(train_values, resume), NULL, 0, 0, 0, "DIR", "continue the run in DIR from its last checkpoint"},
-    {"profile", "run", AA_OPT_BOOL, offsetof(train_values, profile), "no", 0, 0, 0, NULL, "print time per kernel at the end"},
-    {"quiet", "run", AA_OPT_BOOL, offsetof(train_values, quiet), "no", 0, 0, 0, NULL, "no progress"},
-    {0}};
+static const aa_opt train_rows[] = {{"resume", "run", AA_OPT_STRING, offsetof(train_values, resume),
+                                     NULL, 0, 0, 0, "DIR",
+                                     "continue the run in DIR from its last checkpoint"},
+                                    {"profile", "run", AA_OPT_BOOL, offsetof(train_values, profile),
+                                     "no", 0, 0, 0, NULL, "print time per kernel at the end"},
+                                    {"quiet", "run", AA_OPT_BOOL, offsetof(train_values, quiet),
+                                     "no", 0, 0, 0, NULL, "no progress"},
+                                    {0}};
 
 static aa_status read_options(cli_call *call, aa_opts *opts, aa_err *err) {
     train_values *v = call->opts.values;
     aa_text problems = {0};
     aa_status st = AA_OK;
     if (call->n_positional && v->resume)
-        aa_text_add(&problems, "a config file starts a new run and --resume continues one: use one of them\n");
+        aa_text_add(&problems,
+                    "a config file starts a new run and --resume continues one: use one of them\n");
     else if (call->n_positional) st = aa_opts_read_ini(opts, call->positional[0], &problems, err);
     else if (v->resume) st = aa_train_resume_options(opts, v->resume, &problems, err);
     if (!st) return cli_problems(&problems, err);
@@ -29,33 +37,41 @@ static aa_status read_options(cli_call *call, aa_opts *opts, aa_err *err) {
     return st;
 }
 
-/* ---- results -------------------------------------------------------------------------------------------- */
+/* ---- results --------------------------------------------------------------------------------- */
 
 static void print_profile(const aa_cpu *cpu, const aa_train_result *r, double peak_gflops) {
     aa_profile_row rows[64];
     size_t n = aa_cpu_profile_rows(cpu, rows, 64);
     double sum = 0;
-    fprintf(stderr, "\n%-24s %10s %10s %7s %10s %7s %9s\n", "kernel", "calls", "seconds", "share", "GFLOP/s", "peak", "GB/s");
+    fprintf(stderr, "\n%-24s %10s %10s %7s %10s %7s %9s\n", "kernel", "calls", "seconds", "share",
+            "GFLOP/s", "peak", "GB/s");
     for (size_t i = 0; i < n; i++) {
         const aa_profile_row *p = &rows[i];
         double gflops = p->wall_s > 0 ? p->flop / p->wall_s * 1e-9 : 0;
         sum += p->wall_s;
-        fprintf(stderr, "%-24s %10llu %10.3f %6.1f%% %10.1f %6.1f%% %9.1f\n", p->op, (unsigned long long)p->calls, p->wall_s,
-                100 * p->wall_s / r->train_s, gflops, peak_gflops > 0 ? 100 * gflops / peak_gflops : 0,
+        fprintf(stderr, "%-24s %10llu %10.3f %6.1f%% %10.1f %6.1f%% %9.1f\n", p->op,
+                (unsigned long long)p->calls, p->wall_s, 100 * p->wall_s / r->train_s, gflops,
+                peak_gflops > 0 ? 100 * gflops / peak_gflops : 0,
                 p->wall_s > 0 ? p->bytes / p->wall_s * 1e-9 : 0);
     }
     fprintf(stderr, "%-24s %10s %10.3f %6.1f%%\n", "updates", "", r->train_s, 100.0);
-    fprintf(stderr, "%-24s %10s %10.3f %6.1f%%\n", "outside kernels", "", r->train_s - sum, 100 * (r->train_s - sum) / r->train_s);
+    fprintf(stderr, "%-24s %10s %10.3f %6.1f%%\n", "outside kernels", "", r->train_s - sum,
+            100 * (r->train_s - sum) / r->train_s);
 }
 
 static void print_result(const aa_train_options *o, const aa_train_result *r) {
-    fprintf(stderr, "\ndone: %llu updates, %.2f M tokens, %.2f epochs, %.3g FLOP in %.1f s\n", (unsigned long long)r->step,
-            (double)r->tokens * 1e-6, r->epoch, r->flop, r->wall_s);
-    fprintf(stderr, "      %.0f tokens/s, %.0f%% of the FMA peak; updates %.1f s, validation %.1f s, checkpoints %.1f s\n", r->tokens_per_s,
-            100 * r->share_of_peak, r->train_s, r->eval_s, r->checkpoint_s);
-    fprintf(stderr, "      validation loss %.4f ± %.4f, %.4f bits/byte; best at step %llu\n", r->final.loss, r->final.loss_stderr,
-            r->final.bits_per_byte, (unsigned long long)r->best_step);
-    if (isfinite(r->floor_loss)) fprintf(stderr, "      floor %.4f: the exact surprisal of the generated validation text\n", r->floor_loss);
+    fprintf(stderr, "\ndone: %llu updates, %.2f M tokens, %.2f epochs, %.3g FLOP in %.1f s\n",
+            (unsigned long long)r->step, (double)r->tokens * 1e-6, r->epoch, r->flop, r->wall_s);
+    fprintf(stderr,
+            "      %.0f tokens/s, %.0f%% of the FMA peak; updates %.1f s, validation %.1f s, "
+            "checkpoints %.1f s\n",
+            r->tokens_per_s, 100 * r->share_of_peak, r->train_s, r->eval_s, r->checkpoint_s);
+    fprintf(stderr, "      validation loss %.4f ± %.4f, %.4f bits/byte; best at step %llu\n",
+            r->final.loss, r->final.loss_stderr, r->final.bits_per_byte,
+            (unsigned long long)r->best_step);
+    if (isfinite(r->floor_loss))
+        fprintf(stderr, "      floor %.4f: the exact surprisal of the generated validation text\n",
+                r->floor_loss);
     fprintf(stderr, "      %s/best   %s/report.html\n", o->out, o->out);
 }
 
@@ -82,13 +98,14 @@ static void result_json(const aa_train_options *o, const aa_train_result *r, aa_
     aa_text_add(out, "}\n");
 }
 
-/* ---- train ------------------------------------------------------------------------------------------------ */
+/* ---- train ----------------------------------------------------------------------------------- */
 
 /* An impossible job is refused before any text is read. */
 static aa_status refuse_early(aa_opts *opts, aa_cpu *cpu, aa_err *err) {
     aa_job dry;
     aa_plan plan;
-    /* Settling fills open options from the shape; on a copy, for the real job settles them again. */
+    /* Settling fills open options from the shape; on a copy, for the real job settles them again.
+     */
     aa_train_options copy = *(const aa_train_options *)opts->values;
     aa_opts view = {.rows = opts->rows, .values = &copy, .from = opts->from};
     AA_TRY(aa_job_open(&dry, &view, cpu, true, NULL, err));
@@ -97,7 +114,8 @@ static aa_status refuse_early(aa_opts *opts, aa_cpu *cpu, aa_err *err) {
     return st;
 }
 
-static aa_status train(cli_call *call, aa_opts *opts, aa_cpu *cpu, cli_progress *progress, aa_err *err) {
+static aa_status train(cli_call *call, aa_opts *opts, aa_cpu *cpu, cli_progress *progress,
+                       aa_err *err) {
     train_values *v = call->opts.values;
     aa_job job;
     aa_plan plan;
@@ -109,8 +127,12 @@ static aa_status train(cli_call *call, aa_opts *opts, aa_cpu *cpu, cli_progress 
     if (!st) aa_plan_text(&plan, &job, &text);
     if (!st && text.data) cli_progress_message(progress, text.data);
     aa_text_release(&text);
-    aa_train_hooks hooks = {.ctx = progress, .message = cli_progress_message, .progress = cli_progress_step,
-                            .evaluated = cli_progress_eval, .sampled = cli_progress_sample, .stop = cli_progress_stop};
+    aa_train_hooks hooks = {.ctx = progress,
+                            .message = cli_progress_message,
+                            .progress = cli_progress_step,
+                            .evaluated = cli_progress_eval,
+                            .sampled = cli_progress_sample,
+                            .stop = cli_progress_stop};
     if (!st) {
         aa_sys_interrupt_install();
         if (v->profile) aa_cpu_profile(cpu, true);
@@ -140,13 +162,22 @@ static aa_status run_train(cli_call *call, aa_err *err) {
 }
 
 const cli_command cli_train = {
-    .words = "train", .group = "train", .arguments = "[CONFIG]", .summary = "train a model from text, or continue a run",
-    .shared = aa_train_rows, .rows = train_rows, .values_size = sizeof(train_values), .max_positional = 1, .run = run_train,
-    .notes = "CONFIG is an ini file of these options (a run directory's config.ini repeats the run); options override it.\n"
-             "Ctrl-C writes a checkpoint and stops; `autoane train --resume DIR` continues to the same bits.\n",
+    .words = "train",
+    .group = "train",
+    .arguments = "[CONFIG]",
+    .summary = "train a model from text, or continue a run",
+    .shared = aa_train_rows,
+    .rows = train_rows,
+    .values_size = sizeof(train_values),
+    .max_positional = 1,
+    .run = run_train,
+    .notes = "CONFIG is an ini file of these options (a run directory's config.ini repeats the "
+             "run); options override it.\n"
+             "Ctrl-C writes a checkpoint and stops; `autoane train --resume DIR` continues to the "
+             "same bits.\n",
 };
 
-/* ---- plan -------------------------------------------------------------------------------------------------- */
+/* ---- plan ------------------------------------------------------------------------------------ */
 
 static aa_status run_plan(cli_call *call, aa_err *err) {
     train_values *v = call->opts.values;
@@ -158,7 +189,7 @@ static aa_status run_plan(cli_call *call, aa_err *err) {
     AA_TRY(cli_open_cpu(&cpu, v->train.threads, err));
     aa_status st = aa_job_open(&job, &opts, cpu, true, NULL, err);
     if (!st) {
-        st = aa_plan_make(&plan, &job, cpu, 0, err);          /* refuse before the probe takes its time */
+        st = aa_plan_make(&plan, &job, cpu, 0, err); /* refuse before the probe takes its time */
         if (!st) st = aa_plan_make(&plan, &job, cpu, PROBE_S, err);
         if (!st && call->json) aa_plan_json(&plan, &job, &call->out);
         else if (!st) aa_plan_text(&plan, &job, &call->out);
@@ -168,12 +199,21 @@ static aa_status run_plan(cli_call *call, aa_err *err) {
     return st;
 }
 
-static const aa_opt plan_rows[] = {
-    {"resume", "run", AA_OPT_STRING, offsetof(train_values, resume), NULL, 0, 0, 0, "DIR", "plan the continuation of the run in DIR"},
-    {0}};
+static const aa_opt plan_rows[] = {{"resume", "run", AA_OPT_STRING, offsetof(train_values, resume),
+                                    NULL, 0, 0, 0, "DIR",
+                                    "plan the continuation of the run in DIR"},
+                                   {0}};
 
 const cli_command cli_plan = {
-    .words = "plan", .group = "train", .arguments = "[CONFIG]", .summary = "what a training run will take: parameters, memory, work, time",
-    .shared = aa_train_rows, .rows = plan_rows, .values_size = sizeof(train_values), .max_positional = 1, .run = run_plan,
-    .notes = "Nothing is trained and no large memory is taken. A job that does not fit is refused with advice.\n",
+    .words = "plan",
+    .group = "train",
+    .arguments = "[CONFIG]",
+    .summary = "what a training run will take: parameters, memory, work, time",
+    .shared = aa_train_rows,
+    .rows = plan_rows,
+    .values_size = sizeof(train_values),
+    .max_positional = 1,
+    .run = run_plan,
+    .notes = "Nothing is trained and no large memory is taken. A job that does not fit is refused "
+             "with advice.\n",
 };

@@ -1,9 +1,9 @@
 /* autoane verify: a self-test on the user's own machine, with the very kernels that will train.
  *
- *   kernels     loss and gradients of a small model with each instruction set against the scalar reference
- *   threads     the same bits with 1, 2 and 3 threads, and with the batch split
- *   gradients   a directional derivative by central differences against the gradient
- *   resume      a run interrupted and continued against one that was not, byte for byte
+ *   kernels     loss and gradients of a small model with each instruction set against the scalar
+ * reference threads     the same bits with 1, 2 and 3 threads, and with the batch split gradients
+ * a directional derivative by central differences against the gradient resume      a run
+ * interrupted and continued against one that was not, byte for byte
  */
 #include <math.h>
 #include <stdio.h>
@@ -16,24 +16,45 @@
 
 typedef struct verify_values { char *dir; } verify_values;
 static const aa_opt verify_rows[] = {
-    {"dir", "run", AA_OPT_STRING, offsetof(verify_values, dir), NULL, 0, 0, 0, "DIR", "where to put the trial runs; a temporary directory if not given"},
+    {"dir", "run", AA_OPT_STRING, offsetof(verify_values, dir), NULL, 0, 0, 0, "DIR",
+     "where to put the trial runs; a temporary directory if not given"},
     {0}};
 
-/* ---- one pass of a small model -------------------------------------------------------------------------- */
+/* ---- one pass of a small model --------------------------------------------------------------- */
 
 enum { B = 4, T = 32, V = 300 };
 
-typedef struct pass { aa_cpu *cpu; aa_arena arena; aa_model model; aa_backend backend; aa_activations *activations;
-                      int32_t ids[B * T], targets[B * T]; aa_real loss[B * T]; } pass;
+typedef struct pass {
+    aa_cpu *cpu;
+    aa_arena arena;
+    aa_model model;
+    aa_backend backend;
+    aa_activations *activations;
+    int32_t ids[B * T], targets[B * T];
+    aa_real loss[B * T];
+} pass;
 
 static aa_status pass_open(pass *p, aa_isa isa, int threads, aa_err *err) {
-    aa_config c = {.arch = AA_ARCH_QWEN3, .dim = 64, .layers = 2, .heads = 4, .kv_heads = 2, .head_dim = 24, .ffn = 96, .vocab = V, .seq = T,
-                   .tied = true, .qk_norm = true, .rope_theta = 10000, .norm_eps = 1e-6, .residual_scale = 1};
+    aa_config c = {.arch = AA_ARCH_QWEN3,
+                   .dim = 64,
+                   .layers = 2,
+                   .heads = 4,
+                   .kv_heads = 2,
+                   .head_dim = 24,
+                   .ffn = 96,
+                   .vocab = V,
+                   .seq = T,
+                   .tied = true,
+                   .qk_norm = true,
+                   .rope_theta = 10000,
+                   .norm_eps = 1e-6,
+                   .residual_scale = 1};
     *p = (pass){0};
     aa_arena_init(&p->arena, "verify");
     AA_TRY(aa_config_resolve(&c, err));
     AA_TRY(aa_cpu_new(&p->cpu, threads, isa, err));
-    AA_TRY(aa_model_init(&p->model, &c, AA_MODEL_GRADS | AA_MODEL_PACKED, T, p->cpu, &p->arena, err));
+    AA_TRY(
+        aa_model_init(&p->model, &c, AA_MODEL_GRADS | AA_MODEL_PACKED, T, p->cpu, &p->arena, err));
     AA_TRY(aa_model_lookup_init(&p->model, B * T, &p->arena, err));
     AA_TRY(aa_activations_new(&p->activations, &p->model, AA_PASS_TRAIN, B, T, 0, &p->arena, err));
     AA_TRY(aa_arena_status(&p->arena, err));
@@ -59,7 +80,8 @@ static aa_status pass_run(pass *p, int parts, double *loss, aa_err *err) {
     aa_zero(p->cpu, p->model.grads, p->model.span);
     for (size_t b = 0; b < B; b += n) {
         aa_batch batch = {.B = n, .T = T, .ids = p->ids + b * T, .targets = p->targets + b * T};
-        AA_TRY(aa_model_loss_and_grad(&p->model, &p->backend, p->activations, &batch, p->loss + b * T, (aa_real)(1.0 / (B * T)), err));
+        AA_TRY(aa_model_loss_and_grad(&p->model, &p->backend, p->activations, &batch,
+                                      p->loss + b * T, (aa_real)(1.0 / (B * T)), err));
     }
     aa_model_finish_grads(&p->model, p->cpu);
     *loss = 0;
@@ -76,19 +98,21 @@ static double relative_distance(const aa_real *a, const aa_real *b, size_t n) {
     return sqrt(d / s);
 }
 
-/* ---- reporting ------------------------------------------------------------------------------------------- */
+/* ---- reporting ------------------------------------------------------------------------------- */
 
 typedef struct verdicts { cli_call *call; int passed, failed; } verdicts;
 
 static void verdict(verdicts *v, bool good, const char *what, const char *detail) {
     good ? v->passed++ : v->failed++;
-    fprintf(v->call->json ? stderr : stdout, "%s  %-32s %s\n", good ? "ok  " : "FAIL", what, detail);
+    fprintf(v->call->json ? stderr : stdout, "%s  %-32s %s\n", good ? "ok  " : "FAIL", what,
+            detail);
     fflush(stdout);
 }
 
-/* ---- checks ------------------------------------------------------------------------------------------------ */
+/* ---- checks ---------------------------------------------------------------------------------- */
 
-/* Single precision over sums of a few hundred terms: 1e-5 is some hundred roundings, a wrong kernel is off by 1. */
+/* Single precision over sums of a few hundred terms: 1e-5 is some hundred roundings, a wrong kernel
+ * is off by 1. */
 #define KERNEL_TOLERANCE 1e-5
 
 static aa_status check_kernels(verdicts *v, aa_err *err) {
@@ -104,8 +128,10 @@ static aa_status check_kernels(verdicts *v, aa_err *err) {
             char what[64], detail[128];
             double d = relative_distance(p.model.grads, reference.model.grads, p.model.span);
             snprintf(what, sizeof what, "%s against scalar", aa_isa_name(sets[i]));
-            snprintf(detail, sizeof detail, "loss off by %.1e, gradients by %.1e", fabs(loss - want), d);
-            verdict(v, fabs(loss - want) < KERNEL_TOLERANCE * want && d < KERNEL_TOLERANCE, what, detail);
+            snprintf(detail, sizeof detail, "loss off by %.1e, gradients by %.1e",
+                     fabs(loss - want), d);
+            verdict(v, fabs(loss - want) < KERNEL_TOLERANCE * want && d < KERNEL_TOLERANCE, what,
+                    detail);
         }
         pass_close(&p);
     }
@@ -114,8 +140,10 @@ static aa_status check_kernels(verdicts *v, aa_err *err) {
 }
 
 static aa_status check_threads(verdicts *v, aa_err *err) {
-    static const struct { int threads, parts; const char *what; } cases[] = {
-        {2, 1, "same bits with 2 threads"}, {3, 1, "same bits with 3 threads"}, {2, 4, "same bits with the batch split"}};
+    static const struct { int threads, parts; const char *what;
+    } cases[] = {{2, 1, "same bits with 2 threads"},
+                 {3, 1, "same bits with 3 threads"},
+                 {2, 4, "same bits with the batch split"}};
     pass one, p;
     double want, loss;
     aa_status st = pass_open(&one, AA_ISA_AUTO, 1, err);
@@ -123,14 +151,18 @@ static aa_status check_threads(verdicts *v, aa_err *err) {
     for (size_t i = 0; !st && i < sizeof cases / sizeof *cases; i++) {
         st = pass_open(&p, AA_ISA_AUTO, cases[i].threads, err);
         if (!st && !(st = pass_run(&p, cases[i].parts, &loss, err)))
-            verdict(v, loss == want && memcmp(p.model.grads, one.model.grads, p.model.span * sizeof(aa_real)) == 0, cases[i].what, "loss and every gradient");
+            verdict(v,
+                    loss == want &&
+                        memcmp(p.model.grads, one.model.grads, p.model.span * sizeof(aa_real)) == 0,
+                    cases[i].what, "loss and every gradient");
         pass_close(&p);
     }
     pass_close(&one);
     return st;
 }
 
-/* d/dt loss(w + t g/|g|) at 0 is |g|. The step balances truncation (t^2) and single-precision rounding (1/t). */
+/* d/dt loss(w + t g/|g|) at 0 is |g|. The step balances truncation (t^2) and single-precision
+ * rounding (1/t). */
 static aa_status check_gradient(verdicts *v, aa_err *err) {
     pass p;
     double loss, up, down, norm, step = 3e-3;
@@ -158,15 +190,20 @@ static aa_status check_gradient(verdicts *v, aa_err *err) {
     return st;
 }
 
-/* ---- resume --------------------------------------------------------------------------------------------------- */
+/* ---- resume ---------------------------------------------------------------------------------- */
 
 typedef struct stop_at { uint64_t step, seen; } stop_at;
 static void note_step(void *ctx, const aa_train_progress *p) { ((stop_at *)ctx)->seen = p->step; }
 static bool stop_here(void *ctx) { return ((stop_at *)ctx)->seen >= ((stop_at *)ctx)->step; }
 
-static aa_status trial_run(const char *dir, const char *text, bool resume, uint64_t stop, aa_err *err) {
-    static const char *const settings[][2] = {{"tokenizer", "bytes"}, {"dim", "32"}, {"layers", "1"}, {"heads", "2"}, {"kv-heads", "1"}, {"ffn", "48"},
-        {"seq", "32"}, {"batch-tokens", "128"}, {"budget", "24steps"}, {"checkpoint-every", "0"}, {"eval-tokens", "256"}, {"log-every", "1steps"}};
+static aa_status trial_run(const char *dir, const char *text, bool resume, uint64_t stop,
+                           aa_err *err) {
+    static const char *const settings[][2] = {{"tokenizer", "bytes"}, {"dim", "32"},
+                                              {"layers", "1"},        {"heads", "2"},
+                                              {"kv-heads", "1"},      {"ffn", "48"},
+                                              {"seq", "32"},          {"batch-tokens", "128"},
+                                              {"budget", "24steps"},  {"checkpoint-every", "0"},
+                                              {"eval-tokens", "256"}, {"log-every", "1steps"}};
     aa_train_options o;
     aa_opts opts;
     aa_text problems = {0};
@@ -177,9 +214,11 @@ static aa_status trial_run(const char *dir, const char *text, bool resume, uint6
     stop_at at = {.step = stop};
     aa_train_hooks hooks = {.ctx = &at, .progress = note_step, .stop = stop ? stop_here : NULL};
     AA_TRY(aa_opts_init(&opts, aa_train_rows, &o, err));
-    bool good = aa_opts_set(&opts, "data", text, AA_FROM_FILE, "verify", &problems) && aa_opts_set(&opts, "out", dir, AA_FROM_FILE, "verify", &problems);
+    bool good = aa_opts_set(&opts, "data", text, AA_FROM_FILE, "verify", &problems) &&
+                aa_opts_set(&opts, "out", dir, AA_FROM_FILE, "verify", &problems);
     for (size_t i = 0; good && i < sizeof settings / sizeof *settings; i++)
-        good = aa_opts_set(&opts, settings[i][0], settings[i][1], AA_FROM_FILE, "verify", &problems);
+        good =
+            aa_opts_set(&opts, settings[i][0], settings[i][1], AA_FROM_FILE, "verify", &problems);
     aa_status st = good ? aa_cpu_new(&cpu, 0, AA_ISA_AUTO, err) : cli_problems(&problems, err);
     if (!st && !(st = aa_job_open(&job, &opts, cpu, false, NULL, err))) {
         st = aa_plan_make(&plan, &job, cpu, 0, err);
@@ -192,7 +231,8 @@ static aa_status trial_run(const char *dir, const char *text, bool resume, uint6
     return st;
 }
 
-static aa_status same_files(const char *a, const char *b, const char *name, bool *same, aa_err *err) {
+static aa_status same_files(const char *a, const char *b, const char *name, bool *same,
+                            aa_err *err) {
     char *pa = aa_heap_printf("%s/last/%s", a, name), *pb = aa_heap_printf("%s/last/%s", b, name);
     aa_digest da, db;
     aa_status st = pa && pb ? aa_digest_file(&da, pa, err) : aa_fail_memory(err, "a path", 0);
@@ -204,14 +244,19 @@ static aa_status same_files(const char *a, const char *b, const char *name, bool
 }
 
 static aa_status compare_runs(const char *dir, bool *same, aa_err *err) {
-    char *text = aa_path_join(dir, "text.txt"), *whole = aa_path_join(dir, "whole"), *cut = aa_path_join(dir, "cut");
+    char *text = aa_path_join(dir, "text.txt"), *whole = aa_path_join(dir, "whole"),
+         *cut = aa_path_join(dir, "cut");
     aa_text words = {0};
-    for (int i = 0; i < 4000; i++) aa_text_printf(&words, "%d sheep and %d goats%s", i * 7 % 100, i * i % 89, i % 40 == 39 ? ".\n\n" : ", ");
-    aa_status st = text && whole && cut ? aa_text_status(&words, err) : aa_fail_memory(err, "a path", 0);
+    for (int i = 0; i < 4000; i++)
+        aa_text_printf(&words, "%d sheep and %d goats%s", i * 7 % 100, i * i % 89,
+                       i % 40 == 39 ? ".\n\n" : ", ");
+    aa_status st =
+        text && whole && cut ? aa_text_status(&words, err) : aa_fail_memory(err, "a path", 0);
     if (!st) st = aa_file_write(text, words.data, words.len, err);
     if (!st) st = trial_run(whole, text, false, 0, err);
     aa_err ignored = {0};
-    if (!st && trial_run(cut, text, false, 11, &ignored) != AA_EINTERRUPTED) st = aa_fail(err, AA_EINTERNAL, "the trial run was not interrupted: %s", ignored.message);
+    if (!st && trial_run(cut, text, false, 11, &ignored) != AA_EINTERRUPTED)
+        st = aa_fail(err, AA_EINTERNAL, "the trial run was not interrupted: %s", ignored.message);
     if (!st) st = trial_run(cut, text, true, 0, err);
     bool weights = false, state = false;
     if (!st) st = same_files(whole, cut, "model.safetensors", &weights, err);
@@ -227,7 +272,9 @@ static aa_status compare_runs(const char *dir, bool *same, aa_err *err) {
 static aa_status check_resume(verdicts *v, aa_err *err) {
     const verify_values *o = v->call->opts.values;
     const char *base = getenv("TMPDIR");
-    char *dir = o->dir ? aa_heap_strdup(o->dir) : aa_heap_printf("%s/autoane-verify-%lld", base && *base ? base : "/tmp", (long long)aa_sys_unix_ms());
+    char *dir = o->dir ? aa_heap_strdup(o->dir)
+                       : aa_heap_printf("%s/autoane-verify-%lld", base && *base ? base : "/tmp",
+                                        (long long)aa_sys_unix_ms());
     bool same = false;
     if (!dir) return aa_fail_memory(err, "a path", 0);
     aa_status st = aa_make_dirs(dir, err);
@@ -250,10 +297,18 @@ static aa_status run_verify(cli_call *call, aa_err *err) {
         cli_key_int(&call->out, "failed", v.failed);
         aa_text_add(&call->out, "}\n");
     } else aa_text_printf(&call->out, "%d passed, %d failed\n", v.passed, v.failed);
-    return v.failed ? aa_fail(err, AA_EINTERNAL, "this program does not compute correctly on this machine; please report the lines above") : AA_OK;
+    return v.failed ? aa_fail(err, AA_EINTERNAL,
+                              "this program does not compute correctly on this machine; please "
+                              "report the lines above")
+                    : AA_OK;
 }
 
 const cli_command cli_verify = {
-    .words = "verify", .group = "measure", .arguments = "", .summary = "check kernels, gradients, threads and resume on this machine",
-    .rows = verify_rows, .values_size = sizeof(verify_values), .run = run_verify,
+    .words = "verify",
+    .group = "measure",
+    .arguments = "",
+    .summary = "check kernels, gradients, threads and resume on this machine",
+    .rows = verify_rows,
+    .values_size = sizeof(verify_values),
+    .run = run_verify,
 };

@@ -16,13 +16,15 @@ static const cli_command *const commands[] = {
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
-/* ---- help ------------------------------------------------------------------------------------------ */
+/* ---- help ------------------------------------------------------------------------------------ */
 
 static int width_of(int fd) { return aa_sys_is_terminal(fd) ? aa_sys_terminal_width(fd) : 100; }
 
 static void help_all(aa_text *out) {
-    aa_text_add(out, "autoane " AA_VERSION ": trains, fine-tunes and runs Llama-family language models on this machine\n\n"
-                     "usage: autoane COMMAND [ARGUMENTS] [--option value ...]\n");
+    aa_text_add(out,
+                "autoane " AA_VERSION
+                ": trains, fine-tunes and runs Llama-family language models on this machine\n\n"
+                "usage: autoane COMMAND [ARGUMENTS] [--option value ...]\n");
     const char *group = "";
     for (size_t i = 0; i < N_COMMANDS; i++) {
         const cli_command *c = commands[i];
@@ -31,19 +33,23 @@ static void help_all(aa_text *out) {
         aa_text_printf(out, "  %-18s %s\n", c->words, c->summary);
     }
     aa_text_add(out, "\n`autoane COMMAND --help` explains a command and every option it has.\n"
-                     "exit status: 0 done, 1 failed, 2 wrong usage, 3 training diverged, 130 interrupted after a checkpoint\n");
+                     "exit status: 0 done, 1 failed, 2 wrong usage, 3 training diverged, 130 "
+                     "interrupted after a checkpoint\n");
 }
 
 static void help_command(const cli_command *c, int width, aa_text *out) {
-    aa_text_printf(out, "usage: autoane %s%s%s [--option value ...]\n\n%s\n", c->words, *c->arguments ? " " : "", c->arguments, c->summary);
+    aa_text_printf(out, "usage: autoane %s%s%s [--option value ...]\n\n%s\n", c->words,
+                   *c->arguments ? " " : "", c->arguments, c->summary);
     if (c->shared) aa_opts_help(c->shared, out, width);
     aa_opts_help(c->rows, out, width);
     if (c->notes) aa_text_printf(out, "\n%s", c->notes);
 }
 
-/* ---- finding the command ----------------------------------------------------------------------------- */
+/* ---- finding the command --------------------------------------------------------------------- */
 
-static const char *command_words(const void *table, size_t i) { return ((const cli_command *const *)table)[i]->words; }
+static const char *command_words(const void *table, size_t i) {
+    return ((const cli_command *const *)table)[i]->words;
+}
 
 /* The row whose words begin argv, or NULL; *used words of argv. */
 static const cli_command *find_command(int argc, char **argv, int *used) {
@@ -74,12 +80,12 @@ static int unknown_command(int argc, char **argv) {
         return 2;
     }
     const char *near = aa_nearest(argv[0], command_words, commands, N_COMMANDS);
-    fprintf(stderr, "autoane: there is no command '%s'%s%s%s; `autoane --help` lists them\n", argv[0],
-            near ? "; did you mean '" : "", near ? near : "", near ? "'" : "");
+    fprintf(stderr, "autoane: there is no command '%s'%s%s%s; `autoane --help` lists them\n",
+            argv[0], near ? "; did you mean '" : "", near ? near : "", near ? "'" : "");
     return 2;
 }
 
-/* ---- running one ------------------------------------------------------------------------------------------ */
+/* ---- running one ----------------------------------------------------------------------------- */
 
 static size_t rows_in(const aa_opt *rows) { return rows ? aa_opts_count(rows) : 0; }
 
@@ -111,8 +117,9 @@ static bool take_flag(int *argc, char **argv, const char *flag, const char *alia
 static aa_status check_positional(const cli_call *call, aa_err *err) {
     const cli_command *c = call->command;
     if (call->n_positional >= c->min_positional) return AA_OK;
-    return aa_fail(err, AA_EUSAGE, "missing %s; usage: autoane %s %s; `autoane %s --help` explains it", c->arguments, c->words,
-                   c->arguments, c->words);
+    return aa_fail(err, AA_EUSAGE,
+                   "missing %s; usage: autoane %s %s; `autoane %s --help` explains it",
+                   c->arguments, c->words, c->arguments, c->words);
 }
 
 static aa_status run_command(const cli_command *c, int argc, char **argv, bool json, aa_err *err) {
@@ -124,7 +131,8 @@ static aa_status run_command(const cli_command *c, int argc, char **argv, bool j
     if (!st) st = aa_opts_init(&call.opts, rows, values, err);
     bool ready = st == AA_OK;
     if (ready) {
-        st = aa_opts_args(&call.opts, argc, argv, call.positional, c->max_positional, &call.n_positional, &problems, err);
+        st = aa_opts_args(&call.opts, argc, argv, call.positional, c->max_positional,
+                          &call.n_positional, &problems, err);
         if (!st) st = cli_problems(&problems, err);
         if (!st) st = check_positional(&call, err);
         if (!st) st = c->run(&call, err);
@@ -141,7 +149,8 @@ static aa_status run_command(const cli_command *c, int argc, char **argv, bool j
 
 static void log_line(void *ctx, aa_log_level level, const char *line) {
     (void)ctx;
-    if (level >= AA_LOG_INFO) fprintf(stderr, "%s%s\n", level == AA_LOG_WARN ? "warning: " : "", line);
+    if (level >= AA_LOG_INFO)
+        fprintf(stderr, "%s%s\n", level == AA_LOG_WARN ? "warning: " : "", line);
 }
 
 static int print_text(aa_text *t) {
@@ -154,7 +163,8 @@ int main(int argc, char **argv) {
     aa_log_set(log_line, NULL);
     argc--;
     argv++;
-    bool help = take_flag(&argc, argv, "--help", "-h"), json = take_flag(&argc, argv, "--json", NULL);
+    bool help = take_flag(&argc, argv, "--help", "-h"),
+         json = take_flag(&argc, argv, "--json", NULL);
     if (argc && strcmp(argv[0], "help") == 0) { help = true; argc--; argv++; }
     if (argc && strcmp(argv[0], "--version") == 0) { puts("autoane " AA_VERSION); return 0; }
     aa_text text = {0};
@@ -180,13 +190,15 @@ int main(int argc, char **argv) {
     return aa_status_exit(st);
 }
 
-/* ---- what commands share ---------------------------------------------------------------------------------------- */
+/* ---- what commands share --------------------------------------------------------------------- */
 
 aa_opts cli_train_opts(cli_call *call) {
     return (aa_opts){.rows = aa_train_rows, .values = call->opts.values, .from = call->opts.from};
 }
 
-aa_status cli_open_cpu(aa_cpu **out, int64_t threads, aa_err *err) { return aa_cpu_new(out, (int)threads, AA_ISA_AUTO, err); }
+aa_status cli_open_cpu(aa_cpu **out, int64_t threads, aa_err *err) {
+    return aa_cpu_new(out, (int)threads, AA_ISA_AUTO, err);
+}
 
 void cli_message(void *ctx, const char *line) {
     (void)ctx;

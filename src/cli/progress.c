@@ -1,4 +1,5 @@
-/* The progress of a training run on standard error: one live line on a terminal, plain lines elsewhere. */
+/* The progress of a training run on standard error: one live line on a terminal, plain lines
+ * elsewhere. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +12,10 @@
 #define SPARK_WIDTH 24
 
 void cli_progress_init(cli_progress *p, bool quiet) {
-    *p = (cli_progress){.terminal = aa_sys_is_terminal(2), .quiet = quiet, .width = aa_sys_terminal_width(2), .curve_every = 1};
+    *p = (cli_progress){.terminal = aa_sys_is_terminal(2),
+                        .quiet = quiet,
+                        .width = aa_sys_terminal_width(2),
+                        .curve_every = 1};
     p->last_line_s = aa_sys_clock_s();
 }
 
@@ -44,19 +48,23 @@ static void describe(cli_progress *p, const aa_train_progress *t, bool spark) {
     char left[32];
     duration(t->left_s, left, sizeof left);
     aa_text_clear(&p->text);
-    aa_text_printf(&p->text, "%3.0f%%  step %llu  loss %.3f", 100 * t->fraction, (unsigned long long)t->step, t->loss_smooth);
-    if (isfinite(t->bits_per_byte)) aa_text_printf(&p->text, "  val %.3f bits/byte", t->bits_per_byte);
+    aa_text_printf(&p->text, "%3.0f%%  step %llu  loss %.3f", 100 * t->fraction,
+                   (unsigned long long)t->step, t->loss_smooth);
+    if (isfinite(t->bits_per_byte))
+        aa_text_printf(&p->text, "  val %.3f bits/byte", t->bits_per_byte);
     aa_text_add(&p->text, "  ");
     if (spark) {
         aa_sparkline(p->curve, p->n_curve, SPARK_WIDTH, &p->text);
         aa_text_add(&p->text, "  ");
     }
     aa_text_printf(&p->text, "%.0f tok/s", t->tokens_per_s);
-    if (isfinite(t->share_of_peak)) aa_text_printf(&p->text, "  %.0f%% of peak", 100 * t->share_of_peak);
+    if (isfinite(t->share_of_peak))
+        aa_text_printf(&p->text, "  %.0f%% of peak", 100 * t->share_of_peak);
     aa_text_printf(&p->text, "  %s left", left);
 }
 
-/* Bytes of s that fill at most `columns` terminal columns; everything we print is one column a character. */
+/* Bytes of s that fill at most `columns` terminal columns; everything we print is one column a
+ * character. */
 static size_t fit(const char *s, int columns) {
     size_t i = 0;
     for (int c = 0; s[i] && c < columns; c++) {
@@ -98,7 +106,8 @@ void cli_progress_eval(void *ctx, const aa_train_progress *t, const aa_eval_resu
     cli_progress *p = ctx;
     if (p->quiet) return;
     clear_line(p);
-    fprintf(stderr, "step %-7llu %6.1fs  validation loss %.4f ± %.4f", (unsigned long long)t->step, t->wall_s, r->loss, r->loss_stderr);
+    fprintf(stderr, "step %-7llu %6.1fs  validation loss %.4f ± %.4f", (unsigned long long)t->step,
+            t->wall_s, r->loss, r->loss_stderr);
     if (isfinite(r->bits_per_byte)) fprintf(stderr, "  %.4f bits/byte", r->bits_per_byte);
     fprintf(stderr, "%s\n", best ? "  best" : "");
     fflush(stderr);

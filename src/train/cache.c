@@ -18,7 +18,8 @@ static char *cache_dir(void) {
     return base && *base ? aa_path_join(base, ".cache/autoane") : aa_heap_strdup(".autoane-cache");
 }
 
-aa_status aa_cache_path(char **out, const char *prefix, aa_digest key, const char *suffix, aa_err *err) {
+aa_status aa_cache_path(char **out, const char *prefix, aa_digest key, const char *suffix,
+                        aa_err *err) {
     char hex[AA_DIGEST_HEX];
     aa_digest_hex(key, hex);
     char *dir = cache_dir();
@@ -46,7 +47,8 @@ aa_status aa_cache_stories(char **out_path, aa_err *err) {
     aa_text_printf(&text, "%d MiB", AA_STORIES_MIB);
     aa_status st = aa_text_status(&text, err);
     char *path = NULL;
-    if (!st) st = aa_cache_path(&path, "stories", aa_digest_bytes(text.data, text.len), ".txt", err);
+    if (!st)
+        st = aa_cache_path(&path, "stories", aa_digest_bytes(text.data, text.len), ".txt", err);
     if (!st && !is_file(path)) {
         aa_outfile *f = NULL;
         st = aa_outfile_open(&f, path, err);
@@ -83,7 +85,8 @@ static aa_status train_and_store(aa_tokenizer **out, const char *source, size_t 
     return st;
 }
 
-aa_status aa_cache_tokenizer(aa_tokenizer **out, const char *source, size_t n, aa_pool *pool, aa_err *err) {
+aa_status aa_cache_tokenizer(aa_tokenizer **out, const char *source, size_t n, aa_pool *pool,
+                             aa_err *err) {
     aa_digest digest;
     AA_TRY(aa_source_digest(&digest, source, err));
     char text[AA_DIGEST_HEX + 64], hex[AA_DIGEST_HEX];

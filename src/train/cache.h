@@ -1,5 +1,6 @@
 /* train/cache: where derived data live between runs: $XDG_CACHE_HOME/autoane, or ~/.cache/autoane.
- * Everything there is named by the digest of what it was made from, and may be deleted at any time. */
+ * Everything there is named by the digest of what it was made from, and may be deleted at any time.
+ */
 #ifndef AA_TRAIN_CACHE_H
 #define AA_TRAIN_CACHE_H
 
@@ -7,14 +8,17 @@
 #include "data/tokenizer.h"
 
 /* "<cache>/<prefix>-<hex of key><suffix>", directory made. Heap-owned. */
-aa_status aa_cache_path(char **out, const char *prefix, aa_digest key, const char *suffix, aa_err *err) AA_MUST_USE;
+aa_status aa_cache_path(char **out, const char *prefix, aa_digest key, const char *suffix,
+                        aa_err *err) AA_MUST_USE;
 enum { AA_STORIES_MIB = 32 };
 /* The corpus behind `--data stories`: AA_STORIES_MIB of generated text. */
 aa_status aa_cache_stories(char **out_path, aa_err *err) AA_MUST_USE;
 /* A tokenizer with n ids trained on source, from the cache if it was made before. */
-aa_status aa_cache_tokenizer(aa_tokenizer **out, const char *source, size_t n, aa_pool *pool, aa_err *err) AA_MUST_USE;
+aa_status aa_cache_tokenizer(aa_tokenizer **out, const char *source, size_t n, aa_pool *pool,
+                             aa_err *err) AA_MUST_USE;
 /* The token file of a source under a tokenizer, made if needed. */
 aa_status aa_cache_tokens(char **out_path, const char *source, const aa_tokenizer *t, aa_pool *pool,
-                          void (*message)(void *ctx, const char *line), void *ctx, aa_err *err) AA_MUST_USE;
+                          void (*message)(void *ctx, const char *line), void *ctx,
+                          aa_err *err) AA_MUST_USE;
 
 #endif

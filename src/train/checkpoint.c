@@ -12,7 +12,7 @@
 #define POSITION_FILE "run.json"
 #define POSITION_VERSION 1
 
-/* ---- position: one row per field, so that writing and reading cannot drift apart ------------------------- */
+/* ---- position: one row per field, so that writing and reading cannot drift apart ------------- */
 
 typedef enum { FIELD_U64, FIELD_REAL, FIELD_DIGEST } field_type;
 static const struct { const char *key; field_type type; size_t at; } fields[] = {
@@ -57,7 +57,8 @@ static void write_position(const aa_position *at, aa_text *out) {
 
 static aa_status parse_digest(const char *s, const char *name, aa_digest *out, aa_err *err) {
     if (strlen(s) != AA_DIGEST_HEX - 1 || strspn(s, "0123456789abcdef") != AA_DIGEST_HEX - 1)
-        return aa_fail(err, AA_EFORMAT, "%s: '%s' is not a digest of 32 hexadecimal digits", name, s);
+        return aa_fail(err, AA_EFORMAT, "%s: '%s' is not a digest of 32 hexadecimal digits", name,
+                       s);
     char hi[17];
     memcpy(hi, s, 16);
     hi[16] = 0;
@@ -76,7 +77,8 @@ static aa_status read_position(const json_t *o, const char *name, aa_position *a
             *(uint64_t *)(void *)p = (uint64_t)n;
             break;
         case FIELD_REAL:
-            AA_TRY(aa_json_real(o, fields[i].key, name, -1e300, 1e300, NAN, (double *)(void *)p, err));
+            AA_TRY(
+                aa_json_real(o, fields[i].key, name, -1e300, 1e300, NAN, (double *)(void *)p, err));
             break;
         case FIELD_DIGEST:
             AA_TRY(aa_json_str(o, fields[i].key, name, "", &s, err));
@@ -87,31 +89,41 @@ static aa_status read_position(const json_t *o, const char *name, aa_position *a
     return AA_OK;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------------ */
+/* ---- writing --------------------------------------------------------------------------------- */
 
-typedef struct state_rows { aa_st_entry *entries; const aa_real **data; char (*names)[96]; size_t n; } state_rows;
+typedef struct state_rows {
+    aa_st_entry *entries;
+    const aa_real **data;
+    char (*names)[96];
+    size_t n;
+} state_rows;
 
 static void add_state(state_rows *s, const char *slot, const aa_tensor *t, const aa_real *data) {
     snprintf(s->names[s->n], sizeof s->names[0], "%s.%s", slot, t->name);
     aa_st_entry *e = &s->entries[s->n];
-    *e = (aa_st_entry){.name = s->names[s->n], .dtype = AA_DTYPE_F32, .n_dims = 1, .shape = {aa_tensor_size(t)}};
+    *e = (aa_st_entry){
+        .name = s->names[s->n], .dtype = AA_DTYPE_F32, .n_dims = 1, .shape = {aa_tensor_size(t)}};
     s->data[s->n++] = data;
 }
 
-static aa_status list_state(state_rows *s, const aa_model *m, const aa_optim *optim, bool master, aa_err *err) {
+static aa_status list_state(state_rows *s, const aa_model *m, const aa_optim *optim, bool master,
+                            aa_err *err) {
     size_t most = (optim->n_slots + 1) * m->n_tensors;
     s->entries = aa_heap_alloc(most, sizeof *s->entries);
     s->data = aa_heap_alloc(most, sizeof *s->data);
     s->names = aa_heap_alloc(most, sizeof *s->names);
-    if (!s->entries || !s->data || !s->names) return aa_fail_memory(err, "the list of training state", most * 256);
+    if (!s->entries || !s->data || !s->names)
+        return aa_fail_memory(err, "the list of training state", most * 256);
     for (size_t slot = 0; slot < optim->n_slots; slot++)
         for (size_t i = 0; i < m->n_tensors; i++)
             add_state(s, aa_optim_slot_name(optim, slot), &m->tensors[i], optim->slot[slot][i]);
-    for (size_t i = 0; master && i < m->n_tensors; i++) add_state(s, "master", &m->tensors[i], m->tensors[i].data);
+    for (size_t i = 0; master && i < m->n_tensors; i++)
+        add_state(s, "master", &m->tensors[i], m->tensors[i].data);
     return AA_OK;
 }
 
-static aa_status write_state(const char *dir, const aa_model *m, const aa_optim *optim, bool master, aa_err *err) {
+static aa_status write_state(const char *dir, const aa_model *m, const aa_optim *optim, bool master,
+                             aa_err *err) {
     state_rows s = {0};
     aa_outfile *f = NULL;
     char *path = aa_path_join(dir, STATE_FILE);
@@ -129,7 +141,13 @@ static aa_status write_state(const char *dir, const aa_model *m, const aa_optim 
     return st;
 }
 
-typedef struct file_list { const char *dir; aa_text *out; aa_err *err; aa_status status; bool first; } file_list;
+typedef struct file_list {
+    const char *dir;
+    aa_text *out;
+    aa_err *err;
+    aa_status status;
+    bool first;
+} file_list;
 
 static int add_file(void *ctx, const char *name) {
     file_list *l = ctx;
@@ -167,7 +185,9 @@ static aa_status write_run_json(const char *dir, const aa_position *at, bool exa
     file_list l = {.dir = dir, .out = &t, .err = err, .first = true};
     int no = aa_sys_list_dir(dir, add_file, &l);
     aa_text_add(&t, "]}\n");
-    aa_status st = l.status ? l.status : no ? aa_fail_errno(err, no, "cannot list", dir) : aa_text_status(&t, err);
+    aa_status st = l.status ? l.status
+                   : no     ? aa_fail_errno(err, no, "cannot list", dir)
+                            : aa_text_status(&t, err);
     char *path = st ? NULL : aa_path_join(dir, POSITION_FILE);
     if (!st) st = path ? aa_file_write(path, t.data, t.len, err) : aa_fail_memory(err, "a path", 0);
     aa_heap_free(path);
@@ -175,10 +195,14 @@ static aa_status write_run_json(const char *dir, const aa_position *at, bool exa
     return st;
 }
 
-static aa_status fill_directory(const char *dir, const aa_job *job, const aa_model *m, const aa_optim *optim,
-                                const aa_position *at, const float *mean_logit, aa_err *err) {
-    aa_hf_options hf = {.tokenizer = job->tokenizer, .active_ids = job->active_ids, .n_active = job->n_active,
-                        .full_vocab = job->tokenizer ? aa_tokenizer_vocab(job->tokenizer) : 0, .mean_logit = mean_logit};
+static aa_status fill_directory(const char *dir, const aa_job *job, const aa_model *m,
+                                const aa_optim *optim, const aa_position *at,
+                                const float *mean_logit, aa_err *err) {
+    aa_hf_options hf = {.tokenizer = job->tokenizer,
+                        .active_ids = job->active_ids,
+                        .n_active = job->n_active,
+                        .full_vocab = job->tokenizer ? aa_tokenizer_vocab(job->tokenizer) : 0,
+                        .mean_logit = mean_logit};
     bool exact = false;
     int no = aa_sys_remove_tree(dir);
     if (no) return aa_fail_errno(err, no, "cannot remove the unfinished checkpoint", dir);
@@ -190,13 +214,15 @@ static aa_status fill_directory(const char *dir, const aa_job *job, const aa_mod
     return no ? aa_fail_errno(err, no, "cannot flush", dir) : AA_OK;
 }
 
-aa_status aa_checkpoint_write(const char *run_dir, const aa_job *job, const aa_model *m, const aa_optim *optim,
-                              const aa_position *at, const float *mean_logit, aa_err *err) {
+aa_status aa_checkpoint_write(const char *run_dir, const aa_job *job, const aa_model *m,
+                              const aa_optim *optim, const aa_position *at, const float *mean_logit,
+                              aa_err *err) {
     char *tmp = aa_heap_printf("%s/step-%llu.tmp", run_dir, (unsigned long long)at->step);
     char *final = aa_heap_printf("%s/step-%llu", run_dir, (unsigned long long)at->step);
     aa_status st = tmp && final ? AA_OK : aa_fail_memory(err, "a path", 0);
     if (!st) st = fill_directory(tmp, job, m, optim, at, mean_logit, err);
-    /* A directory of that name can only be one that no link points to: left by a run killed before the link. */
+    /* A directory of that name can only be one that no link points to: left by a run killed before
+     * the link. */
     int no = st ? 0 : aa_sys_remove_tree(final);
     if (!no && !st) no = aa_sys_rename(tmp, final);
     if (!no && !st) no = aa_sys_fsync_dir(run_dir);
@@ -219,7 +245,7 @@ aa_status aa_checkpoint_mark(const char *run_dir, uint64_t step, const char *lin
     return st;
 }
 
-/* ---- pruning -------------------------------------------------------------------------------------------------- */
+/* ---- pruning --------------------------------------------------------------------------------- */
 
 static bool step_of(const char *name, uint64_t *out) {
     char *end;
@@ -256,7 +282,8 @@ static bool linked(const char *run_dir, const char *checkpoint) {
     if (aa_sys_stat(&at, checkpoint)) return true;
     for (size_t i = 0; i < 2; i++) {
         char *path = aa_path_join(run_dir, links[i]);
-        bool same = !path || (aa_sys_stat(&target, path) == 0 && target.kind == AA_SYS_DIR && target.inode == at.inode);
+        bool same = !path || (aa_sys_stat(&target, path) == 0 && target.kind == AA_SYS_DIR &&
+                              target.inode == at.inode);
         aa_heap_free(path);
         if (same) return true;
     }
@@ -281,20 +308,24 @@ aa_status aa_checkpoint_prune(const char *run_dir, int64_t keep, aa_err *err) {
     return st;
 }
 
-/* ---- reading ---------------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
-static aa_status verify_file(const char *dir, const json_t *entry, const char *run_json, aa_err *err) {
+static aa_status verify_file(const char *dir, const json_t *entry, const char *run_json,
+                             aa_err *err) {
     const char *name, *hex;
     aa_digest want, got;
     AA_TRY(aa_json_str(entry, "name", run_json, "", &name, err));
     AA_TRY(aa_json_str(entry, "digest", run_json, "", &hex, err));
     AA_TRY(parse_digest(hex, run_json, &want, err));
-    if (!*name || strchr(name, '/')) return aa_fail(err, AA_EFORMAT, "%s: '%s' is not a file name", run_json, name);
+    if (!*name || strchr(name, '/'))
+        return aa_fail(err, AA_EFORMAT, "%s: '%s' is not a file name", run_json, name);
     char *path = aa_path_join(dir, name);
     if (!path) return aa_fail_memory(err, "a path", 0);
     aa_status st = aa_digest_file(&got, path, err);
     if (!st && !aa_digest_equal(want, got))
-        st = aa_fail(err, AA_ECORRUPT, "'%s' has changed since the checkpoint was written; resume from another step-N", path);
+        st = aa_fail(
+            err, AA_ECORRUPT,
+            "'%s' has changed since the checkpoint was written; resume from another step-N", path);
     aa_heap_free(path);
     return st;
 }
@@ -306,29 +337,34 @@ static aa_status read_run_json(const char *dir, aa_position *at, bool *exact, aa
     aa_status st = path ? aa_json_load(&o, path, err) : aa_fail_memory(err, "a path", 0);
     if (!st) st = aa_json_int_need(o, "version", path, 0, INT32_MAX, &version, err);
     if (!st && version != POSITION_VERSION)
-        st = aa_fail(err, AA_EUNSUPPORTED, "'%s' is version %lld, this program reads %d", path, (long long)version, POSITION_VERSION);
+        st = aa_fail(err, AA_EUNSUPPORTED, "'%s' is version %lld, this program reads %d", path,
+                     (long long)version, POSITION_VERSION);
     if (!st) st = read_position(o, path, at, err);
     if (!st) st = aa_json_flag(o, "exact_weights", path, true, exact, err);
     const json_t *files = st ? NULL : json_object_get(o, "files");
     if (!st && (!json_is_array(files) || !json_array_size(files)))
         st = aa_fail(err, AA_EFORMAT, "'%s': \"files\" must list the checkpoint's files", path);
-    for (size_t i = 0; !st && i < json_array_size(files); i++) st = verify_file(dir, json_array_get(files, i), path, err);
+    for (size_t i = 0; !st && i < json_array_size(files); i++)
+        st = verify_file(dir, json_array_get(files, i), path, err);
     json_decref(o);
     aa_heap_free(path);
     return st;
 }
 
-static aa_status read_row(const aa_safetensors *f, const char *slot, const aa_tensor *t, aa_real *out, aa_err *err) {
+static aa_status read_row(const aa_safetensors *f, const char *slot, const aa_tensor *t,
+                          aa_real *out, aa_err *err) {
     char name[96];
     snprintf(name, sizeof name, "%s.%s", slot, t->name);
     const aa_st_tensor *have = aa_safetensors_find(f, name);
     if (!have || have->dtype != AA_DTYPE_F32 || have->n_elements != aa_tensor_size(t))
-        return aa_fail(err, AA_EFORMAT, "'%s' has no '%s' of %zu F32 elements", f->path, name, aa_tensor_size(t));
+        return aa_fail(err, AA_EFORMAT, "'%s' has no '%s' of %zu F32 elements", f->path, name,
+                       aa_tensor_size(t));
     memcpy(out, aa_safetensors_data(f, have), have->size_bytes);
     return AA_OK;
 }
 
-static aa_status read_state(const char *dir, aa_model *m, aa_optim *optim, bool master, aa_err *err) {
+static aa_status read_state(const char *dir, aa_model *m, aa_optim *optim, bool master,
+                            aa_err *err) {
     aa_safetensors f = {0};
     char *path = aa_path_join(dir, STATE_FILE);
     if (!path) return aa_fail_memory(err, "a path", 0);
@@ -344,7 +380,8 @@ static aa_status read_state(const char *dir, aa_model *m, aa_optim *optim, bool 
     return st;
 }
 
-aa_status aa_checkpoint_read(const char *dir, aa_model *m, aa_optim *optim, aa_position *out, aa_err *err) {
+aa_status aa_checkpoint_read(const char *dir, aa_model *m, aa_optim *optim, aa_position *out,
+                             aa_err *err) {
     aa_position at = {0};
     bool exact = true;
     AA_TRY(read_run_json(dir, &at, &exact, err));

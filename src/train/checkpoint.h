@@ -1,37 +1,43 @@
 /* train/checkpoint: a Hugging Face directory that resumes exactly.
  *
  * Beside what aa_hf_write makes:
- *   train_state.safetensors   optimizer slots "<slot>.<row>", and "master.<row>" where model.safetensors does not
- *                             hold the very weights (folded or expanded)
- *   run.json                  position: step, window counter, elapsed time, best so far, journal offset; name,
- *                             size and digest of every other file
+ *   train_state.safetensors   optimizer slots "<slot>.<row>", and "master.<row>" where
+ * model.safetensors does not hold the very weights (folded or expanded) run.json position: step,
+ * window counter, elapsed time, best so far, journal offset; name, size and digest of every other
+ * file
  *
- * Written into step-N.tmp, every file and the directory flushed, then renamed: a directory named step-N is whole.
- * Reading verifies every digest first.
+ * Written into step-N.tmp, every file and the directory flushed, then renamed: a directory named
+ * step-N is whole. Reading verifies every digest first.
  */
 #ifndef AA_TRAIN_CHECKPOINT_H
 #define AA_TRAIN_CHECKPOINT_H
 
 #include "train/train.h"
 
-typedef struct aa_position {               /* everything about a run that is not an array                       */
+typedef struct aa_position {               /* everything about a run that is not an array */
     uint64_t step, windows, tokens, optim_t, journal_bytes, rng_seed;
-    double elapsed_s, train_s, flop;       /* since the start, all in; of it in updates; matrix FLOP done          */
-    double best_loss; uint64_t best_step;  /* best_loss NAN: none yet                                               */
-    double first_loss, smooth_loss;        /* divergence guard and progress                                         */
-    double log_loss_sum; uint64_t log_steps;             /* since the last journal line                              */
-    double next_eval, next_checkpoint, next_log, next_sample;   /* when each is due, in its interval's unit           */
+    double elapsed_s, train_s,
+        flop; /* since the start, all in; of it in updates; matrix FLOP done */
+    double best_loss; uint64_t best_step;  /* best_loss NAN: none yet */
+    double first_loss, smooth_loss;        /* divergence guard and progress */
+    double log_loss_sum; uint64_t log_steps;             /* since the last journal line */
+    double next_eval, next_checkpoint, next_log,
+        next_sample; /* when each is due, in its interval's unit */
     aa_digest tokens_digest;
 } aa_position;
 
-/* mean_logit [V] is needed for a compact vocabulary only.                                                          */
-aa_status aa_checkpoint_write(const char *run_dir, const aa_job *job, const aa_model *m, const aa_optim *optim,
-                              const aa_position *at, const float *mean_logit, aa_err *err) AA_MUST_USE;
-/* Verifies the digests and reads the position, and, with m and optim (laid out for the same config), the arrays.    */
-aa_status aa_checkpoint_read(const char *checkpoint_dir, aa_model *m, aa_optim *optim, aa_position *at,
+/* mean_logit [V] is needed for a compact vocabulary only. */
+aa_status aa_checkpoint_write(const char *run_dir, const aa_job *job, const aa_model *m,
+                              const aa_optim *optim, const aa_position *at, const float *mean_logit,
+                              aa_err *err) AA_MUST_USE;
+/* Verifies the digests and reads the position, and, with m and optim (laid out for the same
+ * config), the arrays. */
+aa_status aa_checkpoint_read(const char *checkpoint_dir, aa_model *m, aa_optim *optim,
+                             aa_position *at, aa_err *err) AA_MUST_USE;
+aa_status aa_checkpoint_mark(const char *run_dir, uint64_t step, const char *link,
                              aa_err *err) AA_MUST_USE;
-aa_status aa_checkpoint_mark(const char *run_dir, uint64_t step, const char *link, aa_err *err) AA_MUST_USE;
-/* Removes all but the newest `keep` checkpoints, never one that last or best points at; keep <= 0 keeps all.      */
+/* Removes all but the newest `keep` checkpoints, never one that last or best points at; keep <= 0
+ * keeps all. */
 aa_status aa_checkpoint_prune(const char *run_dir, int64_t keep, aa_err *err) AA_MUST_USE;
 
 #endif

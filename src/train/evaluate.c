@@ -1,21 +1,30 @@
 /* Evaluation: mean loss over a fixed set of windows, with the standard error that its reader needs.
  *
- * The error bar treats windows as the independent units: neighbouring tokens are not. Bits per byte counts
- * the bytes of ordinary target tokens and their losses only, so it compares across tokenizers. */
+ * The error bar treats windows as the independent units: neighbouring tokens are not. Bits per byte
+ * counts the bytes of ordinary target tokens and their losses only, so it compares across
+ * tokenizers. */
 #include <math.h>
 #include "sys/sys.h"
 #include "train/train.h"
 
-typedef struct sums { double nats, window_sum, window_sq, text_nats; uint64_t tokens, bytes; size_t windows; } sums;
+typedef struct sums {
+    double nats, window_sum, window_sq, text_nats;
+    uint64_t tokens, bytes;
+    size_t windows;
+} sums;
 
-static int32_t full_id(const aa_evaluator *e, int32_t id) { return e->active_ids ? e->active_ids[id] : id; }
+static int32_t full_id(const aa_evaluator *e, int32_t id) {
+    return e->active_ids ? e->active_ids[id] : id;
+}
 
 /* One window's losses into the sums, in order of position. */
-static double add_window(const aa_evaluator *e, const aa_real *loss, const int32_t *targets, sums *s) {
+static double add_window(const aa_evaluator *e, const aa_real *loss, const int32_t *targets,
+                         sums *s) {
     double nats = 0; size_t n = 0;
     for (size_t t = 0; t < e->T; t++) {
         if (targets[t] < 0) continue;
-        size_t bytes = e->tokenizer ? aa_tokenizer_piece_bytes(e->tokenizer, full_id(e, targets[t])) : 0;
+        size_t bytes =
+            e->tokenizer ? aa_tokenizer_piece_bytes(e->tokenizer, full_id(e, targets[t])) : 0;
         if (bytes) { s->text_nats += (double)loss[t]; s->bytes += bytes; }
         nats += (double)loss[t];
         n++;
@@ -39,15 +48,20 @@ static void finish(const sums *s, double start_s, aa_eval_result *out) {
     out->perplexity = exp(out->loss);
 }
 
-aa_status aa_evaluate(const aa_evaluator *e, double *window_loss, aa_eval_result *out, aa_err *err) {
+aa_status aa_evaluate(const aa_evaluator *e, double *window_loss, aa_eval_result *out,
+                      aa_err *err) {
     double start_s = aa_sys_clock_s();
     sums s = {0};
-    if (!e->n_windows) return aa_fail(err, AA_EUSAGE, "the validation part is shorter than one window of %zu tokens; "
-                                      "give more text or a smaller seq", e->T);
+    if (!e->n_windows)
+        return aa_fail(err, AA_EUSAGE,
+                       "the validation part is shorter than one window of %zu tokens; "
+                       "give more text or a smaller seq",
+                       e->T);
     for (size_t first = 0; first < e->n_windows; first += e->max_B) {
         size_t B = e->n_windows - first < e->max_B ? e->n_windows - first : e->max_B;
         for (size_t b = 0; b < B; b++)
-            aa_stream_eval_window(e->stream, first + b, e->n_windows, e->T, e->ids + b * e->T, e->targets + b * e->T);
+            aa_stream_eval_window(e->stream, first + b, e->n_windows, e->T, e->ids + b * e->T,
+                                  e->targets + b * e->T);
         aa_batch batch = {.B = B, .T = e->T, .ids = e->ids, .targets = e->targets};
         AA_TRY(aa_model_loss(e->model, e->backend, e->activations, &batch, e->loss, err));
         for (size_t b = 0; b < B; b++) {
@@ -55,7 +69,8 @@ aa_status aa_evaluate(const aa_evaluator *e, double *window_loss, aa_eval_result
             if (window_loss) window_loss[first + b] = mean;
         }
     }
-    if (!s.tokens) return aa_fail(err, AA_EUSAGE, "no token of the validation windows carries a loss");
+    if (!s.tokens)
+        return aa_fail(err, AA_EUSAGE, "no token of the validation windows carries a loss");
     finish(&s, start_s, out);
     return AA_OK;
 }

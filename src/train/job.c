@@ -1,5 +1,5 @@
-/* The job: what the options mean once the data are known. Order matters: the tokenizer fixes the vocabulary,
- * the vocabulary completes the model's shape, the shape settles what was left open. */
+/* The job: what the options mean once the data are known. Order matters: the tokenizer fixes the
+ * vocabulary, the vocabulary completes the model's shape, the shape settles what was left open. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,13 +8,13 @@
 #include "train/cache.h"
 #include "train/train.h"
 
-#define FLOOR_MAX_BYTES ((size_t)4 << 20)      /* validation text read for the generator's surprisal */
+#define FLOOR_MAX_BYTES ((size_t)4 << 20) /* validation text read for the generator's surprisal */
 
 static void say(const aa_job_hooks *h, const char *line) {
     if (h && h->message) h->message(h->ctx, line);
 }
 
-/* ---- model shape ------------------------------------------------------------------------------------ */
+/* ---- model shape ----------------------------------------------------------------------------- */
 
 static size_t value_size(aa_opt_type type) {
     switch (type) {
@@ -26,7 +26,8 @@ static size_t value_size(aa_opt_type type) {
     }
 }
 
-/* Shape fields that the user left alone come from `from`; what has no option (scaling of rope ...) too. */
+/* Shape fields that the user left alone come from `from`; what has no option (scaling of rope ...)
+ * too. */
 static aa_config merge_config(const aa_opts *opts, const aa_config *from) {
     const aa_train_options *o = opts->values;
     aa_config c = *from;
@@ -34,9 +35,11 @@ static aa_config merge_config(const aa_opts *opts, const aa_config *from) {
     for (const aa_opt *row = opts->rows; row->key; row++) {
         if (row->at < base || row->at >= base + sizeof(aa_config)) continue;
         if (aa_opts_from(opts, row->key) == AA_FROM_DEFAULT) continue;
-        memcpy((char *)&c + (row->at - base), (const char *)&o->model + (row->at - base), value_size(row->type));
+        memcpy((char *)&c + (row->at - base), (const char *)&o->model + (row->at - base),
+               value_size(row->type));
     }
-    /* A new width without a new head count or feed-forward width would keep the preset's: derive them instead. */
+    /* A new width without a new head count or feed-forward width would keep the preset's: derive
+     * them instead. */
     bool new_dim = aa_opts_from(opts, "dim") != AA_FROM_DEFAULT;
     if (new_dim && aa_opts_from(opts, "ffn") == AA_FROM_DEFAULT) c.ffn = 0;
     bool new_heads = aa_opts_from(opts, "heads") != AA_FROM_DEFAULT;
@@ -45,7 +48,9 @@ static aa_config merge_config(const aa_opts *opts, const aa_config *from) {
     return c;
 }
 
-static const char *preset_name(const void *table, size_t i) { return ((const aa_preset *)table)[i].name; }
+static const char *preset_name(const void *table, size_t i) {
+    return ((const aa_preset *)table)[i].name;
+}
 
 static aa_status shape_of(aa_job *job, aa_source **base, aa_err *err) {
     const aa_train_options *o = job->o;
@@ -59,17 +64,19 @@ static aa_status shape_of(aa_job *job, aa_source **base, aa_err *err) {
         size_t n = 0;
         while (aa_presets[n].name) n++;
         const char *near = aa_nearest(o->preset ? o->preset : "", preset_name, aa_presets, n);
-        return aa_fail(err, AA_EUSAGE, "--preset: there is no preset '%s'%s%s%s; `autoane info presets` lists them",
-                       o->preset ? o->preset : "", near ? "; did you mean '" : "", near ? near : "", near ? "'" : "");
+        return aa_fail(err, AA_EUSAGE,
+                       "--preset: there is no preset '%s'%s%s%s; `autoane info presets` lists them",
+                       o->preset ? o->preset : "", near ? "; did you mean '" : "", near ? near : "",
+                       near ? "'" : "");
     }
     job->config = merge_config(job->opts, &p->config);
     return AA_OK;
 }
 
-/* ---- tokenizer ---------------------------------------------------------------------------------------- */
+/* ---- tokenizer ------------------------------------------------------------------------------- */
 
-/* About one id per 4 KiB of text, as a power of two: small texts cannot fill a large table, and the head is
- * what a small model spends its time on. */
+/* About one id per 4 KiB of text, as a power of two: small texts cannot fill a large table, and the
+ * head is what a small model spends its time on. */
 static size_t auto_vocab(uint64_t text_bytes) {
     size_t n = 512;
     while (n < 8192 && n * 4096 < text_bytes) n *= 2;
@@ -78,7 +85,12 @@ static size_t auto_vocab(uint64_t text_bytes) {
 
 static aa_status source_size(const char *path, uint64_t *out, aa_err *err);
 
-typedef struct size_walk { const char *dir; uint64_t total; aa_err *err; aa_status status; } size_walk;
+typedef struct size_walk {
+    const char *dir;
+    uint64_t total;
+    aa_err *err;
+    aa_status status;
+} size_walk;
 
 static int add_size(void *ctx, const char *name) {
     size_walk *w = ctx;
@@ -95,8 +107,10 @@ static aa_status source_size(const char *path, uint64_t *out, aa_err *err) {
     int no = aa_sys_stat(&info, path);
     if (no) return aa_fail_errno(err, no, "cannot read", path);
     if (info.kind == AA_SYS_ABSENT)
-        return aa_fail(err, AA_ENOTFOUND, "--data: there is no '%s'; give a text file, JSONL, directory, token file "
-                       "or the word 'stories'", path);
+        return aa_fail(err, AA_ENOTFOUND,
+                       "--data: there is no '%s'; give a text file, JSONL, directory, token file "
+                       "or the word 'stories'",
+                       path);
     *out = info.size_bytes;
     if (info.kind != AA_SYS_DIR) return AA_OK;
     size_walk w = {.dir = path, .err = err};
@@ -111,14 +125,15 @@ static aa_status trained_size(const char *spec, size_t *out, aa_err *err) {
     char *end = NULL;
     unsigned long n = strtoul(spec, &end, 10);
     if (end == spec || *end || n < 257 || n > 1000000)
-        return aa_fail(err, AA_EUSAGE, "--tokenizer train:%s: want a number of ids from 257 to 1000000", spec);
+        return aa_fail(err, AA_EUSAGE,
+                       "--tokenizer train:%s: want a number of ids from 257 to 1000000", spec);
     *out = n;
     return AA_OK;
 }
 
 /* What --tokenizer asks for. *trained: ids to train, or 0 when the tokenizer is at hand in *out. */
-static aa_status choose_tokenizer(aa_job *job, const char *source, aa_source *base, aa_tokenizer **out,
-                                  size_t *trained, aa_err *err) {
+static aa_status choose_tokenizer(aa_job *job, const char *source, aa_source *base,
+                                  aa_tokenizer **out, size_t *trained, aa_err *err) {
     const char *spec = job->o->tokenizer ? job->o->tokenizer : "auto";
     *trained = 0;
     if (strcmp(spec, "bytes") == 0) return aa_tokenizer_new_bytes(out, err);
@@ -132,7 +147,7 @@ static aa_status choose_tokenizer(aa_job *job, const char *source, aa_source *ba
     return AA_OK;
 }
 
-/* ---- tokens --------------------------------------------------------------------------------------------- */
+/* ---- tokens ---------------------------------------------------------------------------------- */
 
 static aa_digest tokens_identity(const aa_tokens *t) {
     size_t n = t->map.size_bytes < ((size_t)1 << 20) ? t->map.size_bytes : (size_t)1 << 20;
@@ -148,7 +163,8 @@ static aa_status tokenizer_beside(aa_job *job, const char *path, aa_err *err) {
     if (!beside) return aa_fail_memory(err, "a path", 0);
     aa_sys_info info;
     aa_status st = AA_OK;
-    if (aa_sys_stat(&info, beside) == 0 && info.kind == AA_SYS_FILE) st = aa_tokenizer_load(&job->tokenizer, beside, err);
+    if (aa_sys_stat(&info, beside) == 0 && info.kind == AA_SYS_FILE)
+        st = aa_tokenizer_load(&job->tokenizer, beside, err);
     aa_heap_free(beside);
     return st;
 }
@@ -161,35 +177,41 @@ static aa_status open_token_file(aa_job *job, const char *path, aa_err *err) {
     if (!job->tokenizer) AA_TRY(tokenizer_beside(job, path, err));
     uint64_t vocab = full_vocab(job);
     if (!vocab)
-        return aa_fail(err, AA_EUSAGE, "'%s' is a token file: say which tokenizer made it (--tokenizer FILE) or, "
-                       "without one, how many ids it has (--vocab N)", path);
-    AA_TRY(aa_tokens_open(&job->tokens, path, vocab, job->tokenizer ? aa_tokenizer_eos(job->tokenizer) : -1, false, err));
+        return aa_fail(err, AA_EUSAGE,
+                       "'%s' is a token file: say which tokenizer made it (--tokenizer FILE) or, "
+                       "without one, how many ids it has (--vocab N)",
+                       path);
+    AA_TRY(aa_tokens_open(&job->tokens, path, vocab,
+                          job->tokenizer ? aa_tokenizer_eos(job->tokenizer) : -1, false, err));
     aa_digest none = {0};
     if (job->tokenizer && !aa_digest_equal(job->tokens.tokenizer, none) &&
         !aa_digest_equal(job->tokens.tokenizer, aa_tokenizer_digest(job->tokenizer)))
-        return aa_fail(err, AA_EUSAGE, "'%s' was made with another tokenizer than the one given; tokenize the text "
-                       "again with `autoane data tokenize`", path);
+        return aa_fail(err, AA_EUSAGE,
+                       "'%s' was made with another tokenizer than the one given; tokenize the text "
+                       "again with `autoane data tokenize`",
+                       path);
     return AA_OK;
 }
 
-static aa_status open_data(aa_job *job, const char *source, aa_cpu *cpu, size_t trained, const aa_job_hooks *hooks,
-                           aa_err *err) {
+static aa_status open_data(aa_job *job, const char *source, aa_cpu *cpu, size_t trained,
+                           const aa_job_hooks *hooks, aa_err *err) {
     if (aa_tokens_is_file(source)) return open_token_file(job, source, err);
     if (trained) {
         say(hooks, "training the tokenizer");
         AA_TRY(aa_cache_tokenizer(&job->tokenizer, source, trained, aa_cpu_pool(cpu), err));
     }
     char *path = NULL;
-    AA_TRY(aa_cache_tokens(&path, source, job->tokenizer, aa_cpu_pool(cpu), hooks ? hooks->message : NULL,
-                           hooks ? hooks->ctx : NULL, err));
+    AA_TRY(aa_cache_tokens(&path, source, job->tokenizer, aa_cpu_pool(cpu),
+                           hooks ? hooks->message : NULL, hooks ? hooks->ctx : NULL, err));
     aa_status st = open_token_file(job, path, err);
     aa_heap_free(path);
     return st;
 }
 
-/* ---- floor ------------------------------------------------------------------------------------------------ */
+/* ---- floor ----------------------------------------------------------------------------------- */
 
-/* If the validation text was made by the story generator, its exact surprisal is the floor of any loss on it. */
+/* If the validation text was made by the story generator, its exact surprisal is the floor of any
+ * loss on it. */
 static aa_status find_floor(aa_job *job, aa_err *err) {
     job->floor_nats_per_byte = NAN;
     const aa_tokens *t = &job->tokens;
@@ -207,7 +229,8 @@ static aa_status find_floor(aa_job *job, aa_err *err) {
         }
         double b = 0; size_t n_stories = 0;
         if (!st && !(st = aa_text_status(&text, err))) {
-            generated = text.len && aa_story_corpus_surprisal(text.data, text.len, &b, &n_stories, NULL) == AA_OK;
+            generated = text.len && aa_story_corpus_surprisal(text.data, text.len, &b, &n_stories,
+                                                              NULL) == AA_OK;
             bits += b;
             bytes += text.len;
         }
@@ -217,7 +240,7 @@ static aa_status find_floor(aa_job *job, aa_err *err) {
     return st;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------------ */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 static aa_status settle_vocab(aa_job *job, size_t trained, aa_err *err) {
     aa_config *c = &job->config;
@@ -225,12 +248,14 @@ static aa_status settle_vocab(aa_job *job, size_t trained, aa_err *err) {
     if (job->n_active) have = (int64_t)job->n_active;
     bool asked = aa_opts_from(job->opts, "vocab") != AA_FROM_DEFAULT;
     if (asked && !job->n_active && c->vocab < have)
-        return aa_fail(err, AA_EUSAGE, "--vocab %lld is smaller than the tokenizer's %lld ids", (long long)c->vocab, (long long)have);
+        return aa_fail(err, AA_EUSAGE, "--vocab %lld is smaller than the tokenizer's %lld ids",
+                       (long long)c->vocab, (long long)have);
     if (!have && !asked && !job->o->base)
         return aa_fail(err, AA_EUSAGE, "the vocabulary is unknown: give --tokenizer or --vocab");
     if (have && (!asked || job->n_active) && !job->o->base) c->vocab = have;
     if (job->o->base && have > c->vocab)
-        return aa_fail(err, AA_EUSAGE, "the tokenizer has %lld ids, the base model only %lld rows", (long long)have, (long long)c->vocab);
+        return aa_fail(err, AA_EUSAGE, "the tokenizer has %lld ids, the base model only %lld rows",
+                       (long long)have, (long long)c->vocab);
     AA_TRY(aa_config_resolve(c, err));
     /* A checkpoint must be expressible before hours go into it. */
     aa_text json = {0};
@@ -242,14 +267,22 @@ static aa_status settle_vocab(aa_job *job, size_t trained, aa_err *err) {
 static aa_status check_options(const aa_job *job, bool dry, aa_err *err) {
     const aa_train_options *o = job->o;
     if (!o->data && !dry)
-        return aa_fail(err, AA_EUSAGE, "--data is missing: a text file, JSONL, directory, token file or 'stories'");
+        return aa_fail(err, AA_EUSAGE,
+                       "--data is missing: a text file, JSONL, directory, token file or 'stories'");
     if (o->base && o->compact_vocab)
-        return aa_fail(err, AA_EUSAGE, "--compact-vocab starts a new vocabulary and --base keeps the model's: use one of them");
+        return aa_fail(err, AA_EUSAGE,
+                       "--compact-vocab starts a new vocabulary and --base keeps the model's: use "
+                       "one of them");
     if (o->base && aa_opts_from(job->opts, "preset") > AA_FROM_DEFAULT)
-        return aa_fail(err, AA_EUSAGE, "--preset and --base both name a model shape: use one of them");
-    if (o->budget.value <= 0) return aa_fail(err, AA_EUSAGE, "--budget must be more than nothing: 120s, 500steps, 2Mtok, 1e13flop");
+        return aa_fail(err, AA_EUSAGE,
+                       "--preset and --base both name a model shape: use one of them");
+    if (o->budget.value <= 0)
+        return aa_fail(err, AA_EUSAGE,
+                       "--budget must be more than nothing: 120s, 500steps, 2Mtok, 1e13flop");
     if (o->warmup + (o->schedule == AA_SCHEDULE_WSD ? o->cooldown : 0) > 1)
-        return aa_fail(err, AA_EUSAGE, "--warmup %g and --cooldown %g are shares of one budget: together at most 1", o->warmup, o->cooldown);
+        return aa_fail(err, AA_EUSAGE,
+                       "--warmup %g and --cooldown %g are shares of one budget: together at most 1",
+                       o->warmup, o->cooldown);
     if (o->min_lr > o->lr && o->lr > 0)
         return aa_fail(err, AA_EUSAGE, "--min-lr %g is above --lr %g", o->min_lr, o->lr);
     return AA_OK;
@@ -259,8 +292,8 @@ static aa_status batch_shape(aa_job *job, aa_err *err) {
     const aa_train_options *o = job->o;
     job->T = (size_t)job->config.seq;
     if (o->batch_tokens < job->config.seq)
-        return aa_fail(err, AA_EUSAGE, "--batch-tokens %lld is less than one window of --seq %lld", (long long)o->batch_tokens,
-                       (long long)job->config.seq);
+        return aa_fail(err, AA_EUSAGE, "--batch-tokens %lld is less than one window of --seq %lld",
+                       (long long)o->batch_tokens, (long long)job->config.seq);
     job->B = (size_t)(o->batch_tokens / job->config.seq);
     return AA_OK;
 }
@@ -271,27 +304,33 @@ static aa_status open_streams(aa_job *job, aa_err *err) {
     job->train.map = job->valid.map = job->compact_map;
     uint64_t windows = aa_stream_windows(&job->train, job->T);
     if (!windows)
-        return aa_fail(err, AA_EUSAGE, "the training part has %llu tokens, less than one window of %zu; give more text or a smaller --seq",
+        return aa_fail(err, AA_EUSAGE,
+                       "the training part has %llu tokens, less than one window of %zu; give more "
+                       "text or a smaller --seq",
                        (unsigned long long)job->train.n_tokens, job->T);
     job->n_epoch_tokens = (double)windows * (double)job->T;
     if (!aa_stream_windows(&job->valid, job->T))
-        return aa_fail(err, AA_EUSAGE, "the validation part has %llu tokens, less than one window of %zu; give more text or a smaller --seq",
+        return aa_fail(err, AA_EUSAGE,
+                       "the validation part has %llu tokens, less than one window of %zu; give "
+                       "more text or a smaller --seq",
                        (unsigned long long)job->valid.n_tokens, job->T);
     return AA_OK;
 }
 
-static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks *hooks, char **source, aa_source **base,
-                          aa_err *err) {
+static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks *hooks,
+                          char **source, aa_source **base, aa_err *err) {
     const aa_train_options *o = job->o;
     AA_TRY(check_options(job, dry, err));
     AA_TRY(shape_of(job, base, err));
     bool stories = o->data && strcmp(o->data, "stories") == 0;
-    if (o->data && !stories && !(*source = aa_heap_strdup(o->data))) return aa_fail_memory(err, "a path", 0);
+    if (o->data && !stories && !(*source = aa_heap_strdup(o->data)))
+        return aa_fail_memory(err, "a path", 0);
     size_t trained = 0;
     bool vocab_known = dry && aa_opts_from(job->opts, "vocab") != AA_FROM_DEFAULT;
     if (!vocab_known) AA_TRY(choose_tokenizer(job, *source, *base, &job->tokenizer, &trained, err));
     if (dry) {
-        if (*source && !vocab_known && !job->tokenizer && !trained) AA_TRY(open_token_file(job, *source, err));
+        if (*source && !vocab_known && !job->tokenizer && !trained)
+            AA_TRY(open_token_file(job, *source, err));
         AA_TRY(settle_vocab(job, trained, err));
         AA_TRY(batch_shape(job, err));
         aa_train_options_settle(job->opts, &job->config);
@@ -300,7 +339,8 @@ static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks
     if (stories) AA_TRY(aa_cache_stories(source, err));
     AA_TRY(open_data(job, *source, cpu, trained, hooks, err));
     if (o->compact_vocab)
-        AA_TRY(aa_compact_vocabulary(&job->tokens, full_vocab(job), job->tokenizer ? aa_tokenizer_eos(job->tokenizer) : -1,
+        AA_TRY(aa_compact_vocabulary(&job->tokens, full_vocab(job),
+                                     job->tokenizer ? aa_tokenizer_eos(job->tokenizer) : -1,
                                      &job->compact_map, &job->active_ids, &job->n_active, err));
     AA_TRY(settle_vocab(job, 0, err));
     AA_TRY(batch_shape(job, err));
@@ -310,7 +350,8 @@ static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks
     return find_floor(job, err);
 }
 
-aa_status aa_job_open(aa_job *out, aa_opts *opts, aa_cpu *cpu, bool dry, const aa_job_hooks *hooks, aa_err *err) {
+aa_status aa_job_open(aa_job *out, aa_opts *opts, aa_cpu *cpu, bool dry, const aa_job_hooks *hooks,
+                      aa_err *err) {
     /* Opened in place: the streams point at out->tokens. */
     *out = (aa_job){.opts = opts, .o = opts->values, .floor_nats_per_byte = NAN};
     char *source = NULL;

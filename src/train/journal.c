@@ -3,24 +3,29 @@
 #include <string.h>
 #include "base/memory.h"
 
-#define LINE_RESERVE 65536                /* so that ordinary lines never touch the heap inside the loop */
+#define LINE_RESERVE 65536 /* so that ordinary lines never touch the heap inside the loop */
 
-aa_status aa_journal_writer_open(aa_journal_writer *w, const char *path, uint64_t at_bytes, aa_err *err) {
+aa_status aa_journal_writer_open(aa_journal_writer *w, const char *path, uint64_t at_bytes,
+                                 aa_err *err) {
     *w = (aa_journal_writer){0};
     aa_sys_info info;
     int no = aa_sys_stat(&info, path);
     uint64_t have = !no && info.kind == AA_SYS_FILE ? info.size_bytes : 0;
     if (have < at_bytes)
-        return aa_fail(err, AA_ECORRUPT, "'%s' has %llu bytes, the checkpoint was written at %llu; resume from an older step-N",
-                       path, (unsigned long long)have, (unsigned long long)at_bytes);
-    if (have > at_bytes && (no = aa_sys_truncate(path, at_bytes))) return aa_fail_errno(err, no, "cannot cut", path);
+        return aa_fail(
+            err, AA_ECORRUPT,
+            "'%s' has %llu bytes, the checkpoint was written at %llu; resume from an older step-N",
+            path, (unsigned long long)have, (unsigned long long)at_bytes);
+    if (have > at_bytes && (no = aa_sys_truncate(path, at_bytes)))
+        return aa_fail_errno(err, no, "cannot cut", path);
     w->path = aa_heap_strdup(path);
     w->file = fopen(path, "ab");
     w->size_bytes = at_bytes;
     char *room = aa_heap_alloc(LINE_RESERVE, 1);
     if (room) aa_text_add_bytes(&w->line, room, LINE_RESERVE);
     aa_heap_free(room);
-    aa_status st = w->file ? aa_text_status(&w->line, err) : aa_fail_errno(err, errno, "cannot append to", path);
+    aa_status st = w->file ? aa_text_status(&w->line, err)
+                           : aa_fail_errno(err, errno, "cannot append to", path);
     if (!st && (!w->path || !room)) st = aa_fail_memory(err, "the journal's line", LINE_RESERVE);
     aa_text_clear(&w->line);
     if (st) aa_journal_writer_close(w);
@@ -75,7 +80,8 @@ static void open_object(aa_journal_writer *w, const char *key) {
 
 static void close_object(aa_journal_writer *w) { aa_text_add(&w->line, "}"); }
 
-aa_status aa_journal_run(aa_journal_writer *w, const aa_job *job, const aa_plan *plan, aa_err *err) {
+aa_status aa_journal_run(aa_journal_writer *w, const aa_job *job, const aa_plan *plan,
+                         aa_err *err) {
     aa_sys_cpu cpu;
     aa_sys_cpu_info(&cpu);
     begin(w, "run");
@@ -103,7 +109,8 @@ aa_status aa_journal_run(aa_journal_writer *w, const aa_job *job, const aa_plan 
     return put(w, err);
 }
 
-aa_status aa_journal_step(aa_journal_writer *w, const aa_train_progress *p, double mean_loss, aa_err *err) {
+aa_status aa_journal_step(aa_journal_writer *w, const aa_train_progress *p, double mean_loss,
+                          aa_err *err) {
     begin(w, "step");
     whole(w, "step", p->step);
     whole(w, "tokens", p->tokens);
@@ -119,7 +126,8 @@ aa_status aa_journal_step(aa_journal_writer *w, const aa_train_progress *p, doub
     return put(w, err);
 }
 
-aa_status aa_journal_eval(aa_journal_writer *w, const aa_train_progress *p, const aa_eval_result *r, bool best, aa_err *err) {
+aa_status aa_journal_eval(aa_journal_writer *w, const aa_train_progress *p, const aa_eval_result *r,
+                          bool best, aa_err *err) {
     begin(w, "eval");
     whole(w, "step", p->step);
     whole(w, "tokens", p->tokens);
@@ -143,7 +151,8 @@ aa_status aa_journal_sample(aa_journal_writer *w, uint64_t step, const char *tex
     return put(w, err);
 }
 
-aa_status aa_journal_end(aa_journal_writer *w, const char *reason, const aa_train_result *r, aa_err *err) {
+aa_status aa_journal_end(aa_journal_writer *w, const char *reason, const aa_train_result *r,
+                         aa_err *err) {
     begin(w, "end");
     string(w, "reason", reason);
     whole(w, "step", r->step);

@@ -31,16 +31,17 @@ static aa_status layout(aa_train_memory *m, const aa_config *c, const aa_optim_o
                               s->head_rows, &m->step, err);
 }
 
-static aa_status measure(aa_train_memory *m, const aa_config *c, const aa_optim_options *optim, const aa_train_shape *s,
-                         aa_cpu *cpu, aa_err *err) {
+static aa_status measure(aa_train_memory *m, const aa_config *c, const aa_optim_options *optim,
+                         const aa_train_shape *s, aa_cpu *cpu, aa_err *err) {
     *m = (aa_train_memory){0};
     aa_arena_init_measure(&m->run, "run");
     aa_arena_init_measure(&m->step, "step");
     return layout(m, c, optim, s, cpu, err);
 }
 
-aa_status aa_train_memory_init(aa_train_memory *m, const aa_config *c, const aa_optim_options *optim,
-                               const aa_train_shape *shape, aa_cpu *cpu, bool measure_only, aa_err *err) {
+aa_status aa_train_memory_init(aa_train_memory *m, const aa_config *c,
+                               const aa_optim_options *optim, const aa_train_shape *shape,
+                               aa_cpu *cpu, bool measure_only, aa_err *err) {
     AA_TRY(measure(m, c, optim, shape, cpu, err));
     if (measure_only) return AA_OK;
     size_t run_bytes = m->run.used_bytes, step_bytes = m->step.used_bytes;
@@ -61,8 +62,12 @@ void aa_train_memory_release(aa_train_memory *m) {
 }
 
 aa_optim_options aa_train_optim_options(const aa_train_options *o) {
-    return (aa_optim_options){.kind = o->optimizer, .beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps,
-                              .weight_decay = o->weight_decay, .clip = o->clip};
+    return (aa_optim_options){.kind = o->optimizer,
+                              .beta1 = o->beta1,
+                              .beta2 = o->beta2,
+                              .eps = o->eps,
+                              .weight_decay = o->weight_decay,
+                              .clip = o->clip};
 }
 
 aa_train_shape aa_train_shape_of(const aa_plan *p) {

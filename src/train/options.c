@@ -1,5 +1,6 @@
-/* The rows of `autoane train`: one per field of aa_train_options. They are the command line, the config
- * file, the help, the journal's record of the run and the space that a search may explore. */
+/* The rows of `autoane train`: one per field of aa_train_options. They are the command line, the
+ * config file, the help, the journal's record of the run and the space that a search may explore.
+ */
 #include <math.h>
 #include <string.h>
 #include "train/train.h"
@@ -20,10 +21,14 @@ const aa_opt aa_train_rows[] = {
      "start from a named model shape; `autoane info presets` lists them"},
     {"base", "model", AA_OPT_STRING, AT(base), NULL, 0, 0, 0, "MODEL",
      "start from the weights, shape and tokenizer of an existing model"},
-    {"arch", "model", AA_OPT_CHOICE, AT(model.arch), NULL, 0, 0, 0, "llama|qwen2|qwen3", "model family"},
-    {"dim", "model", AA_OPT_INT, AT(model.dim), NULL, 1, MAX_DIM, AA_SCALE_LOG, "N", "width of the model"},
-    {"layers", "model", AA_OPT_INT, AT(model.layers), NULL, 1, 1024, AA_SCALE_LINEAR, "N", "number of blocks"},
-    {"heads", "model", AA_OPT_INT, AT(model.heads), NULL, 1, 1024, AA_SCALE_LINEAR, "N", "query heads"},
+    {"arch", "model", AA_OPT_CHOICE, AT(model.arch), NULL, 0, 0, 0, "llama|qwen2|qwen3",
+     "model family"},
+    {"dim", "model", AA_OPT_INT, AT(model.dim), NULL, 1, MAX_DIM, AA_SCALE_LOG, "N",
+     "width of the model"},
+    {"layers", "model", AA_OPT_INT, AT(model.layers), NULL, 1, 1024, AA_SCALE_LINEAR, "N",
+     "number of blocks"},
+    {"heads", "model", AA_OPT_INT, AT(model.heads), NULL, 1, 1024, AA_SCALE_LINEAR, "N",
+     "query heads"},
     {"kv-heads", "model", AA_OPT_INT, AT(model.kv_heads), NULL, 1, 1024, AA_SCALE_LINEAR, "N",
      "key/value heads; divides heads (GQA)"},
     {"head-dim", "model", AA_OPT_INT, AT(model.head_dim), NULL, 2, 1024, AA_SCALE_NONE, "N",
@@ -32,61 +37,82 @@ const aa_opt aa_train_rows[] = {
      "width of the feed-forward part"},
     {"vocab", "model", AA_OPT_INT, AT(model.vocab), NULL, 2, 4194304, AA_SCALE_NONE, "N",
      "vocabulary; normally the tokenizer decides"},
-    {"seq", "model", AA_OPT_INT, AT(model.seq), NULL, 1, 1048576, AA_SCALE_LOG, "N", "training window in tokens"},
-    {"tied", "model", AA_OPT_BOOL, AT(model.tied), NULL, 0, 0, 0, NULL, "share embedding and output head"},
-    {"qkv-bias", "model", AA_OPT_BOOL, AT(model.qkv_bias), NULL, 0, 0, 0, NULL, "biases on q, k, v"},
-    {"qk-norm", "model", AA_OPT_BOOL, AT(model.qk_norm), NULL, 0, 0, 0, NULL, "RMSNorm on each q and k head"},
+    {"seq", "model", AA_OPT_INT, AT(model.seq), NULL, 1, 1048576, AA_SCALE_LOG, "N",
+     "training window in tokens"},
+    {"tied", "model", AA_OPT_BOOL, AT(model.tied), NULL, 0, 0, 0, NULL,
+     "share embedding and output head"},
+    {"qkv-bias", "model", AA_OPT_BOOL, AT(model.qkv_bias), NULL, 0, 0, 0, NULL,
+     "biases on q, k, v"},
+    {"qk-norm", "model", AA_OPT_BOOL, AT(model.qk_norm), NULL, 0, 0, 0, NULL,
+     "RMSNorm on each q and k head"},
     {"rope-theta", "model", AA_OPT_REAL, AT(model.rope_theta), NULL, 1, 1e12, AA_SCALE_LOG, "X",
      "base of the rotary frequencies"},
-    {"norm-eps", "model", AA_OPT_REAL, AT(model.norm_eps), NULL, 1e-12, 1e-1, AA_SCALE_NONE, "X", "epsilon of RMSNorm"},
-    {"residual-scale", "model", AA_OPT_REAL, AT(model.residual_scale), NULL, 1e-3, 10, AA_SCALE_LOG, "X",
-     "factor on each block's two branches"},
+    {"norm-eps", "model", AA_OPT_REAL, AT(model.norm_eps), NULL, 1e-12, 1e-1, AA_SCALE_NONE, "X",
+     "epsilon of RMSNorm"},
+    {"residual-scale", "model", AA_OPT_REAL, AT(model.residual_scale), NULL, 1e-3, 10, AA_SCALE_LOG,
+     "X", "factor on each block's two branches"},
     {"init", "model", AA_OPT_CHOICE, AT(init), "scaled", 0, 0, AA_SCALE_LINEAR, "scaled|zero-out",
      "initial output projections: scaled by 1/sqrt(2 layers), or zero"},
 
     {"budget", "training", AA_OPT_AMOUNT, AT(budget), "120s", 0, 1e30, 0, "AMOUNT",
      "how long: 120s, 10m, 500steps, 2Mtok or 1e13flop"},
-    {"batch-tokens", "training", AA_OPT_INT, AT(batch_tokens), "512", 1, 1e9, AA_SCALE_LOG, "N", "tokens per update"},
+    {"batch-tokens", "training", AA_OPT_INT, AT(batch_tokens), "512", 1, 1e9, AA_SCALE_LOG, "N",
+     "tokens per update"},
     {"micro-batch", "training", AA_OPT_INT, AT(micro_batch), "0", 0, 1e9, AA_SCALE_NONE, "N",
      "tokens per pass; 0: as many as fit. Never changes the result"},
-    {"lr", "training", AA_OPT_REAL, AT(lr), "0", 0, 10, AA_SCALE_LOG, "X", "peak learning rate; 0: by width"},
-    {"min-lr", "training", AA_OPT_REAL, AT(min_lr), "0", 0, 10, AA_SCALE_NONE, "X", "learning rate at the end"},
+    {"lr", "training", AA_OPT_REAL, AT(lr), "0", 0, 10, AA_SCALE_LOG, "X",
+     "peak learning rate; 0: by width"},
+    {"min-lr", "training", AA_OPT_REAL, AT(min_lr), "0", 0, 10, AA_SCALE_NONE, "X",
+     "learning rate at the end"},
     {"warmup", "training", AA_OPT_REAL, AT(warmup), "0.03", 0, 1, AA_SCALE_LINEAR, "FRACTION",
      "share of the budget for linear warm-up"},
-    {"schedule", "training", AA_OPT_CHOICE, AT(schedule), "wsd", 0, 0, AA_SCALE_LINEAR, "wsd|cosine|constant",
-     "learning rate over the budget"},
+    {"schedule", "training", AA_OPT_CHOICE, AT(schedule), "wsd", 0, 0, AA_SCALE_LINEAR,
+     "wsd|cosine|constant", "learning rate over the budget"},
     {"cooldown", "training", AA_OPT_REAL, AT(cooldown), "0.5", 0, 1, AA_SCALE_LINEAR, "FRACTION",
      "wsd: share of the budget for the linear decay at the end"},
-    {"optimizer", "training", AA_OPT_CHOICE, AT(optimizer), "adamw", 0, 0, 0, "adamw|sgd", "update rule"},
+    {"optimizer", "training", AA_OPT_CHOICE, AT(optimizer), "adamw", 0, 0, 0, "adamw|sgd",
+     "update rule"},
     {"weight-decay", "training", AA_OPT_REAL, AT(weight_decay), "0.1", 0, 10, AA_SCALE_LOG, "X",
      "decoupled decay of matrices; never of norms and biases"},
-    {"beta1", "training", AA_OPT_REAL, AT(beta1), "0.9", 0, 0.99999, AA_SCALE_LINEAR, "X", "first moment (momentum)"},
-    {"beta2", "training", AA_OPT_REAL, AT(beta2), "0.99", 0, 0.999999, AA_SCALE_LINEAR, "X", "second moment"},
-    {"eps", "training", AA_OPT_REAL, AT(eps), "1e-8", 1e-16, 1, AA_SCALE_NONE, "X", "epsilon of AdamW"},
-    {"clip", "training", AA_OPT_REAL, AT(clip), "1", 0, 1e6, AA_SCALE_NONE, "X", "global gradient norm; 0: off"},
-    {"compute", "training", AA_OPT_CHOICE, AT(compute), "f32", 0, 0, 0, "f32", "arithmetic of matrix products"},
-    {"method", "training", AA_OPT_CHOICE, AT(method), "backprop", 0, 0, 0, "backprop", "how gradients are found"},
-    {"adapter", "training", AA_OPT_CHOICE, AT(adapter), "none", 0, 0, 0, "none", "what is trained: everything"},
-    {"device", "training", AA_OPT_CHOICE, AT(device), "cpu", 0, 0, 0, "cpu", "where blocks are computed"},
+    {"beta1", "training", AA_OPT_REAL, AT(beta1), "0.9", 0, 0.99999, AA_SCALE_LINEAR, "X",
+     "first moment (momentum)"},
+    {"beta2", "training", AA_OPT_REAL, AT(beta2), "0.99", 0, 0.999999, AA_SCALE_LINEAR, "X",
+     "second moment"},
+    {"eps", "training", AA_OPT_REAL, AT(eps), "1e-8", 1e-16, 1, AA_SCALE_NONE, "X",
+     "epsilon of AdamW"},
+    {"clip", "training", AA_OPT_REAL, AT(clip), "1", 0, 1e6, AA_SCALE_NONE, "X",
+     "global gradient norm; 0: off"},
+    {"compute", "training", AA_OPT_CHOICE, AT(compute), "f32", 0, 0, 0, "f32",
+     "arithmetic of matrix products"},
+    {"method", "training", AA_OPT_CHOICE, AT(method), "backprop", 0, 0, 0, "backprop",
+     "how gradients are found"},
+    {"adapter", "training", AA_OPT_CHOICE, AT(adapter), "none", 0, 0, 0, "none",
+     "what is trained: everything"},
+    {"device", "training", AA_OPT_CHOICE, AT(device), "cpu", 0, 0, 0, "cpu",
+     "where blocks are computed"},
 
-    {"seed", "run", AA_OPT_INT, AT(seed), "1", 0, 9e15, 0, "N", "initial weights and order of the data"},
+    {"seed", "run", AA_OPT_INT, AT(seed), "1", 0, 9e15, 0, "N",
+     "initial weights and order of the data"},
     {"threads", "run", AA_OPT_INT, AT(threads), "0", 0, AA_POOL_MAX_THREADS, 0, "N",
      "threads; 0: one per core. Never changes the result"},
     {"eval-every", "run", AA_OPT_AMOUNT, AT(eval_every), "0", 0, 1e30, 0, "AMOUNT",
      "validate each AMOUNT; a tenth of the budget if not given, 0: only at the end"},
-    {"eval-tokens", "run", AA_OPT_INT, AT(eval_tokens), "16384", 1, 1e12, 0, "N", "size of the fixed validation set"},
+    {"eval-tokens", "run", AA_OPT_INT, AT(eval_tokens), "16384", 1, 1e12, 0, "N",
+     "size of the fixed validation set"},
     {"checkpoint-every", "run", AA_OPT_AMOUNT, AT(checkpoint_every), "0", 0, 1e30, 0, "AMOUNT",
      "save each AMOUNT; a fifth of the budget if not given, 0: only at the end"},
-    {"keep", "run", AA_OPT_INT, AT(keep), "3", 0, 1e6, 0, "N", "checkpoints to keep besides best and last; 0: all"},
+    {"keep", "run", AA_OPT_INT, AT(keep), "3", 0, 1e6, 0, "N",
+     "checkpoints to keep besides best and last; 0: all"},
     {"log-every", "run", AA_OPT_AMOUNT, AT(log_every), "0", 0, 1e30, 0, "AMOUNT",
      "journal line each AMOUNT; a 200th of the budget if not given"},
     {"sample-every", "run", AA_OPT_AMOUNT, AT(sample_every), "0", 0, 1e30, 0, "AMOUNT",
      "write a sample text each AMOUNT; 0: never"},
-    {"sample-prompt", "run", AA_OPT_STRING, AT(sample_prompt), NULL, 0, 0, 0, "TEXT", "how samples begin"},
+    {"sample-prompt", "run", AA_OPT_STRING, AT(sample_prompt), NULL, 0, 0, 0, "TEXT",
+     "how samples begin"},
     {0}};
 
-/* An interval that nobody set becomes a share of the budget, in the budget's own unit, so that a run counted in
- * steps or tokens stays a pure function of its options. */
+/* An interval that nobody set becomes a share of the budget, in the budget's own unit, so that a
+ * run counted in steps or tokens stays a pure function of its options. */
 static void settle_interval(aa_opts *opts, const char *key, aa_amount *interval, double share) {
     const aa_train_options *o = opts->values;
     if (aa_opts_from(opts, key) != AA_FROM_DEFAULT) return;
@@ -96,7 +122,8 @@ static void settle_interval(aa_opts *opts, const char *key, aa_amount *interval,
         interval->value = fmax(1, floor(interval->value));
 }
 
-/* Best rates of small runs fall about as 1/width (docs/recipes: 64d 6e-3, 128d 2e-3, 256d 7e-4, 512d 4e-4). */
+/* Best rates of small runs fall about as 1/width (docs/recipes: 64d 6e-3, 128d 2e-3, 256d 7e-4,
+ * 512d 4e-4). */
 static double lr_by_width(int64_t dim) {
     double lr = 2e-3 * 128.0 / (double)dim;
     return fmin(lr, 6e-3);

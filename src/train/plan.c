@@ -1,21 +1,22 @@
 /* The plan: every size, before anything is taken.
  *
- * Memory is measured by running the real layout code on counting arenas, once per line of the table. Time is
- * predicted from three figures: matrix FLOP against the probed FMA peak, and the elementwise traffic of
- * activations and of the optimizer against memory bandwidth; the two efficiencies below were fitted to
- * measured steps of the presets (docs/performance.md) and are good to about 15 %. */
+ * Memory is measured by running the real layout code on counting arenas, once per line of the
+ * table. Time is predicted from three figures: matrix FLOP against the probed FMA peak, and the
+ * elementwise traffic of activations and of the optimizer against memory bandwidth; the two
+ * efficiencies below were fitted to measured steps of the presets (docs/performance.md) and are
+ * good to about 15 %. */
 #include <math.h>
 #include <string.h>
 #include "sys/sys.h"
 #include "train/memory.h"
 #include "train/train.h"
 
-#define MATRIX_EFFICIENCY 0.80            /* of the FMA peak, in the step                                      */
-#define ELEMENT_NS 0.55                   /* one thread, per element of the activations, forward and backward   */
-#define UPDATE_NS 1.1                     /* one thread, per parameter: clip, AdamW, packing                    */
-#define HEAD_CHUNK_TOKENS 256             /* logits in flight                                                    */
-#define MEMORY_SHARE 0.9                  /* of what is available may be planned                                 */
-#define BASE_BYTES ((uint64_t)6 << 20)    /* program, libraries' tables, journal, stacks                          */
+#define MATRIX_EFFICIENCY 0.80            /* of the FMA peak, in the step */
+#define ELEMENT_NS 0.55 /* one thread, per element of the activations, forward and backward */
+#define UPDATE_NS 1.1                     /* one thread, per parameter: clip, AdamW, packing */
+#define HEAD_CHUNK_TOKENS 256             /* logits in flight */
+#define MEMORY_SHARE 0.9                  /* of what is available may be planned */
+#define BASE_BYTES ((uint64_t)6 << 20)    /* program, libraries' tables, journal, stacks */
 
 static size_t eval_windows(const aa_job *job) {
     uint64_t want = ((uint64_t)job->o->eval_tokens + job->T - 1) / job->T;
@@ -25,14 +26,15 @@ static size_t eval_windows(const aa_job *job) {
 
 /* Token pages that random windows will touch: the file is read through a mapping. */
 static uint64_t touched_bytes(const aa_job *job, double tokens) {
-    double file = (double)job->tokens.map.size_bytes, around = 65536;       /* the kernel maps pages by 64 KiB */
+    double file = (double)job->tokens.map.size_bytes,
+           around = 65536; /* the kernel maps pages by 64 KiB */
     if (file == 0) return 0;
     double windows = tokens / (double)job->T;
     return (uint64_t)(file * (1 - exp(-windows * around / file)));
 }
 
-static aa_status measure(const aa_plan *p, const aa_job *job, aa_cpu *cpu, unsigned parts, uint64_t *run, uint64_t *step,
-                         aa_err *err) {
+static aa_status measure(const aa_plan *p, const aa_job *job, aa_cpu *cpu, unsigned parts,
+                         uint64_t *run, uint64_t *step, aa_err *err) {
     aa_train_memory m;
     aa_optim_options optim = aa_train_optim_options(job->o);
     aa_train_shape s = aa_train_shape_of(p);
@@ -82,16 +84,21 @@ static aa_status measure_all(aa_plan *p, const aa_job *job, aa_cpu *cpu, aa_err 
 static aa_status refuse(const aa_plan *p, aa_err *err) {
     uint64_t states = p->params_bytes + p->grads_bytes + p->optim_bytes + p->packed_bytes;
     const char *advice = states > p->activation_bytes
-        ? "make the model smaller (--dim, --layers, --vocab, another --preset) or use --optimizer sgd"
-        : "make the pass smaller (--seq, --vocab)";
-    return aa_fail(err, AA_ETOOBIG, "this job needs %.2f GiB and %.2f GiB are available: %.1f M parameters take %.2f GiB with gradients "
-                   "and optimizer state, one pass of %zu tokens takes %.2f GiB; %s", (double)p->peak_bytes / 0x1p30,
-                   (double)p->available_bytes / 0x1p30, (double)p->params * 1e-6, (double)states / 0x1p30, p->micro_B * p->T,
+                             ? "make the model smaller (--dim, --layers, --vocab, another "
+                               "--preset) or use --optimizer sgd"
+                             : "make the pass smaller (--seq, --vocab)";
+    return aa_fail(err, AA_ETOOBIG,
+                   "this job needs %.2f GiB and %.2f GiB are available: %.1f M parameters take "
+                   "%.2f GiB with gradients "
+                   "and optimizer state, one pass of %zu tokens takes %.2f GiB; %s",
+                   (double)p->peak_bytes / 0x1p30, (double)p->available_bytes / 0x1p30,
+                   (double)p->params * 1e-6, (double)states / 0x1p30, p->micro_B * p->T,
                    (double)p->activation_bytes / 0x1p30, advice);
 }
 
-/* The largest micro-batch that fits, halving from the whole batch, in equal passes so that none is a small rest.
- * Packed copies are given up before the pass is made smaller: at this width they cost more memory than time. */
+/* The largest micro-batch that fits, halving from the whole batch, in equal passes so that none is
+ * a small rest. Packed copies are given up before the pass is made smaller: at this width they cost
+ * more memory than time. */
 static aa_status choose_micro_batch(aa_plan *p, const aa_job *job, aa_cpu *cpu, aa_err *err) {
     size_t most = job->o->micro_batch ? (size_t)job->o->micro_batch / p->T : p->B;
     if (most > p->B) most = p->B;
@@ -109,7 +116,9 @@ static aa_status choose_micro_batch(aa_plan *p, const aa_job *job, aa_cpu *cpu, 
 }
 
 static double element_work(const aa_config *c) {
-    double block = 8.0 * (double)c->dim + 3.0 * (double)((c->heads + 2 * c->kv_heads) * c->head_dim) + 6.0 * (double)c->ffn;
+    double block = 8.0 * (double)c->dim +
+                   3.0 * (double)((c->heads + 2 * c->kv_heads) * c->head_dim) +
+                   6.0 * (double)c->ffn;
     return (double)c->layers * block + 3.0 * (double)c->vocab;
 }
 
@@ -117,7 +126,8 @@ static void predict_time(aa_plan *p, const aa_job *job) {
     const aa_train_options *o = job->o;
     double threads = (double)p->threads;
     double update_tokens = (double)(p->B * p->T);
-    double token_s = p->flop_per_token / (p->peak_gflops * 1e9 * MATRIX_EFFICIENCY) + element_work(&job->config) * ELEMENT_NS * 1e-9 / threads;
+    double token_s = p->flop_per_token / (p->peak_gflops * 1e9 * MATRIX_EFFICIENCY) +
+                     element_work(&job->config) * ELEMENT_NS * 1e-9 / threads;
     double update_s = (double)p->params * UPDATE_NS * 1e-9 / threads;
     p->predicted_tokens_per_s = update_tokens / (update_tokens * token_s + update_s);
     switch (o->budget.unit) {
@@ -131,7 +141,10 @@ static void predict_time(aa_plan *p, const aa_job *job) {
 }
 
 aa_status aa_plan_make(aa_plan *out, const aa_job *job, aa_cpu *cpu, double probe_s, aa_err *err) {
-    aa_plan p = {.params = aa_config_params(&job->config), .B = job->B, .T = job->T, .n_eval_windows = eval_windows(job)};
+    aa_plan p = {.params = aa_config_params(&job->config),
+                 .B = job->B,
+                 .T = job->T,
+                 .n_eval_windows = eval_windows(job)};
     p.head_rows = HEAD_CHUNK_TOKENS;
     p.flop_per_token = 3 * aa_config_flop_forward(&job->config, job->T);
     p.isa = aa_isa_name(aa_cpu_isa(cpu));
@@ -147,7 +160,7 @@ aa_status aa_plan_make(aa_plan *out, const aa_job *job, aa_cpu *cpu, double prob
     return AA_OK;
 }
 
-/* ---- printing -------------------------------------------------------------------------------------------------- */
+/* ---- printing -------------------------------------------------------------------------------- */
 
 static void memory_line(aa_text *out, const char *what, uint64_t bytes) {
     aa_text_printf(out, "    %-34s %10.1f MiB\n", what, (double)bytes / 0x1p20);
@@ -155,11 +168,16 @@ static void memory_line(aa_text *out, const char *what, uint64_t bytes) {
 
 void aa_plan_text(const aa_plan *p, const aa_job *job, aa_text *out) {
     const aa_config *c = &job->config;
-    aa_text_printf(out, "model     %s, %.2f M parameters: width %lld, %lld blocks, %lld heads (%lld kv) of %lld, ffn %lld, vocabulary %lld%s\n",
-                   aa_arch_name(c->arch), (double)p->params * 1e-6, (long long)c->dim, (long long)c->layers, (long long)c->heads,
-                   (long long)c->kv_heads, (long long)c->head_dim, (long long)c->ffn, (long long)c->vocab, c->tied ? ", tied" : "");
-    aa_text_printf(out, "update    %zu tokens = %zu windows of %zu, in %zu pass%s of up to %zu\n", p->B * p->T, p->B, p->T, p->n_micro,
-                   p->n_micro == 1 ? "" : "es", p->micro_B * p->T);
+    aa_text_printf(out,
+                   "model     %s, %.2f M parameters: width %lld, %lld blocks, %lld heads (%lld kv) "
+                   "of %lld, ffn %lld, vocabulary %lld%s\n",
+                   aa_arch_name(c->arch), (double)p->params * 1e-6, (long long)c->dim,
+                   (long long)c->layers, (long long)c->heads, (long long)c->kv_heads,
+                   (long long)c->head_dim, (long long)c->ffn, (long long)c->vocab,
+                   c->tied ? ", tied" : "");
+    aa_text_printf(out, "update    %zu tokens = %zu windows of %zu, in %zu pass%s of up to %zu\n",
+                   p->B * p->T, p->B, p->T, p->n_micro, p->n_micro == 1 ? "" : "es",
+                   p->micro_B * p->T);
     aa_text_add(out, "memory\n");
     memory_line(out, "run: parameters", p->params_bytes);
     memory_line(out, "run: gradients and token buffers", p->grads_bytes);
@@ -171,24 +189,41 @@ void aa_plan_text(const aa_plan *p, const aa_job *job, aa_text *out) {
     memory_line(out, "process: program, samples", p->other_bytes);
     memory_line(out, "peak", p->peak_bytes);
     memory_line(out, "available", p->available_bytes);
-    aa_text_printf(out, "work      %.2f MFLOP per token, forward and backward\n", p->flop_per_token * 1e-6);
+    aa_text_printf(out, "work      %.2f MFLOP per token, forward and backward\n",
+                   p->flop_per_token * 1e-6);
     if (p->peak_gflops > 0)
-        aa_text_printf(out, "time      %.0f tokens/s predicted (%s, %d thread%s, peak %.0f GFLOP/s): %.3g tokens, %.3g updates, %.0f s\n",
-                       p->predicted_tokens_per_s, p->isa, p->threads, p->threads == 1 ? "" : "s", p->peak_gflops, p->predicted_tokens,
-                       p->predicted_updates, p->predicted_wall_s);
+        aa_text_printf(out,
+                       "time      %.0f tokens/s predicted (%s, %d thread%s, peak %.0f GFLOP/s): "
+                       "%.3g tokens, %.3g updates, %.0f s\n",
+                       p->predicted_tokens_per_s, p->isa, p->threads, p->threads == 1 ? "" : "s",
+                       p->peak_gflops, p->predicted_tokens, p->predicted_updates,
+                       p->predicted_wall_s);
 }
 
 void aa_plan_json(const aa_plan *p, const aa_job *job, aa_text *out) {
     (void)job;
-    const struct { const char *key; double value; } rows[] = {
-        {"params", (double)p->params}, {"params_bytes", (double)p->params_bytes}, {"grads_bytes", (double)p->grads_bytes},
-        {"optim_bytes", (double)p->optim_bytes}, {"packed_bytes", (double)p->packed_bytes},
-        {"activation_bytes", (double)p->activation_bytes}, {"scratch_bytes", (double)p->scratch_bytes},
-        {"data_bytes", (double)p->data_bytes}, {"other_bytes", (double)p->other_bytes}, {"peak_bytes", (double)p->peak_bytes},
-        {"available_bytes", (double)p->available_bytes}, {"tokens_per_update", (double)(p->B * p->T)},
-        {"micro_batch", (double)(p->micro_B * p->T)}, {"flop_per_token", p->flop_per_token}, {"peak_gflops", p->peak_gflops},
-        {"predicted_tokens_per_s", p->predicted_tokens_per_s}, {"predicted_tokens", p->predicted_tokens},
-        {"predicted_updates", p->predicted_updates}, {"predicted_wall_s", p->predicted_wall_s}, {"threads", (double)p->threads},
+    const struct { const char *key; double value;
+    } rows[] = {
+        {"params", (double)p->params},
+        {"params_bytes", (double)p->params_bytes},
+        {"grads_bytes", (double)p->grads_bytes},
+        {"optim_bytes", (double)p->optim_bytes},
+        {"packed_bytes", (double)p->packed_bytes},
+        {"activation_bytes", (double)p->activation_bytes},
+        {"scratch_bytes", (double)p->scratch_bytes},
+        {"data_bytes", (double)p->data_bytes},
+        {"other_bytes", (double)p->other_bytes},
+        {"peak_bytes", (double)p->peak_bytes},
+        {"available_bytes", (double)p->available_bytes},
+        {"tokens_per_update", (double)(p->B * p->T)},
+        {"micro_batch", (double)(p->micro_B * p->T)},
+        {"flop_per_token", p->flop_per_token},
+        {"peak_gflops", p->peak_gflops},
+        {"predicted_tokens_per_s", p->predicted_tokens_per_s},
+        {"predicted_tokens", p->predicted_tokens},
+        {"predicted_updates", p->predicted_updates},
+        {"predicted_wall_s", p->predicted_wall_s},
+        {"threads", (double)p->threads},
     };
     aa_text_add(out, "{");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

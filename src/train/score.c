@@ -5,28 +5,38 @@
 
 #define PASS_TOKENS 1024                   /* tokens per forward pass */
 
-static aa_status open_tokens(aa_score *e, const aa_session *s, const char *source, const aa_job_hooks *hooks, aa_err *err) {
+static aa_status open_tokens(aa_score *e, const aa_session *s, const char *source,
+                             const aa_job_hooks *hooks, aa_err *err) {
     char *path = NULL, *stories = NULL;
     const aa_tokenizer *t = s->tokenizer;
     aa_status st = AA_OK;
     if (strcmp(source, "stories") == 0 && !(st = aa_cache_stories(&stories, err))) source = stories;
     if (!st && !aa_tokens_is_file(source))
-        st = aa_cache_tokens(&path, source, t, aa_cpu_pool(s->cpu), hooks ? hooks->message : NULL, hooks ? hooks->ctx : NULL, err);
-    if (!st) st = aa_tokens_open(&e->tokens, path ? path : source, aa_tokenizer_vocab(t), aa_tokenizer_eos(t), false, err);
-    if (!st && !aa_digest_equal(e->tokens.tokenizer, (aa_digest){0}) && !aa_digest_equal(e->tokens.tokenizer, aa_tokenizer_digest(t)))
-        st = aa_fail(err, AA_EUSAGE, "'%s' was made with another tokenizer than the model's; give the text itself", source);
+        st = aa_cache_tokens(&path, source, t, aa_cpu_pool(s->cpu), hooks ? hooks->message : NULL,
+                             hooks ? hooks->ctx : NULL, err);
+    if (!st)
+        st = aa_tokens_open(&e->tokens, path ? path : source, aa_tokenizer_vocab(t),
+                            aa_tokenizer_eos(t), false, err);
+    if (!st && !aa_digest_equal(e->tokens.tokenizer, (aa_digest){0}) &&
+        !aa_digest_equal(e->tokens.tokenizer, aa_tokenizer_digest(t)))
+        st = aa_fail(err, AA_EUSAGE,
+                     "'%s' was made with another tokenizer than the model's; give the text itself",
+                     source);
     aa_heap_free(path);
     aa_heap_free(stories);
     return st;
 }
 
-static aa_status choose_windows(aa_score *e, const aa_session *s, const char *data, const aa_score_options *o, aa_err *err) {
+static aa_status choose_windows(aa_score *e, const aa_session *s, const char *data,
+                                const aa_score_options *o, aa_err *err) {
     int64_t positions = s->model->config.seq;
     e->T = o->seq ? o->seq : (size_t)positions;
     if (e->T > (size_t)positions)
-        return aa_fail(err, AA_EUSAGE, "--seq %zu is more than the model's %lld positions", e->T, (long long)positions);
+        return aa_fail(err, AA_EUSAGE, "--seq %zu is more than the model's %lld positions", e->T,
+                       (long long)positions);
     if (e->stream.n_tokens < 2)
-        return aa_fail(err, AA_EUSAGE, "there are %llu tokens to evaluate in this part of '%s'; two are the least",
+        return aa_fail(err, AA_EUSAGE,
+                       "there are %llu tokens to evaluate in this part of '%s'; two are the least",
                        (unsigned long long)e->stream.n_tokens, data);
     if (e->T > e->stream.n_tokens - 1) e->T = (size_t)e->stream.n_tokens - 1;
     uint64_t all = aa_stream_windows(&e->stream, e->T), want = (o->tokens + e->T - 1) / e->T;
@@ -34,8 +44,8 @@ static aa_status choose_windows(aa_score *e, const aa_session *s, const char *da
     return AA_OK;
 }
 
-aa_status aa_score_open(aa_score *out, const aa_session *s, const char *data, const aa_score_options *o,
-                        const aa_job_hooks *hooks, aa_err *err) {
+aa_status aa_score_open(aa_score *out, const aa_session *s, const char *data,
+                        const aa_score_options *o, const aa_job_hooks *hooks, aa_err *err) {
     *out = (aa_score){0};
     aa_status st = open_tokens(out, s, data, hooks, err);
     if (!st) st = aa_stream_init(&out->stream, &out->tokens, (aa_part)o->part, err);
@@ -49,18 +59,25 @@ void aa_score_close(aa_score *e) {
     aa_tokens_close(&e->tokens);
 }
 
-aa_status aa_score_run(const aa_score *score, aa_session *s, double *window_loss, aa_eval_result *out, aa_err *err) {
+aa_status aa_score_run(const aa_score *score, aa_session *s, double *window_loss,
+                       aa_eval_result *out, aa_err *err) {
     aa_arena arena;
     aa_arena_init(&arena, "evaluation");
-    aa_evaluator ev = {.model = s->model, .backend = &s->backend, .stream = &score->stream, .tokenizer = s->tokenizer,
-                       .active_ids = s->active_ids, .T = score->T, .n_windows = score->n_windows};
+    aa_evaluator ev = {.model = s->model,
+                       .backend = &s->backend,
+                       .stream = &score->stream,
+                       .tokenizer = s->tokenizer,
+                       .active_ids = s->active_ids,
+                       .T = score->T,
+                       .n_windows = score->n_windows};
     ev.max_B = score->T >= PASS_TOKENS ? 1 : PASS_TOKENS / score->T;
     if (ev.max_B > score->n_windows) ev.max_B = score->n_windows;
     size_t n = ev.max_B * score->T;
     ev.ids = aa_arena_new(&arena, int32_t, n);
     ev.targets = aa_arena_new(&arena, int32_t, n);
     ev.loss = aa_arena_new(&arena, aa_real, n);
-    aa_status st = aa_activations_new(&ev.activations, s->model, AA_PASS_EVAL, ev.max_B, score->T, 0, &arena, err);
+    aa_status st = aa_activations_new(&ev.activations, s->model, AA_PASS_EVAL, ev.max_B, score->T,
+                                      0, &arena, err);
     if (!st) st = aa_arena_status(&arena, err);
     if (!st) st = aa_evaluate(&ev, window_loss, out, err);
     aa_arena_release(&arena);

@@ -1,12 +1,12 @@
 /* The run: one loop, in which everything was decided before.
  *
- * Two clocks. The *position* (position.step, .tokens, .flop, and for budgets in seconds .elapsed_s) says how far the
- * run is; the schedule and every interval are functions of it, so a run counted in steps, tokens or FLOP is a pure
- * function of its options. The wall clock only measures.
+ * Two clocks. The *position* (position.step, .tokens, .flop, and for budgets in seconds .elapsed_s)
+ * says how far the run is; the schedule and every interval are functions of it, so a run counted in
+ * steps, tokens or FLOP is a pure function of its options. The wall clock only measures.
  *
- * The order after an update is fixed: journal line, evaluation, sample, checkpoint. Whatever a checkpoint
- * records (offsets, sums, what is due next) is brought up to date before it is written, so that a resumed run
- * cannot tell that it was interrupted. */
+ * The order after an update is fixed: journal line, evaluation, sample, checkpoint. Whatever a
+ * checkpoint records (offsets, sums, what is due next) is brought up to date before it is written,
+ * so that a resumed run cannot tell that it was interrupted. */
 #include "train/train.h"
 #include <math.h>
 #include <stdio.h>
@@ -18,9 +18,9 @@
 #include "train/journal.h"
 #include "train/memory.h"
 
-#define SMOOTHING 0.98                    /* of the loss shown on the progress line, per update              */
-#define DIVERGED_NATS 3.0                 /* smoothed loss this far above the first one: give up             */
-#define DIVERGED_AFTER 50                 /* updates before that guard looks                                  */
+#define SMOOTHING 0.98                    /* of the loss shown on the progress line, per update */
+#define DIVERGED_NATS 3.0                 /* smoothed loss this far above the first one: give up */
+#define DIVERGED_AFTER 50                 /* updates before that guard looks */
 #define MEAN_LOGIT_WINDOWS 16
 #define SAMPLE_TOKENS 120
 
@@ -35,14 +35,15 @@ typedef struct run {
     aa_session session; bool has_session;
     float *mean_logit;                    /* compact vocabulary only */
     aa_journal_writer journal;
-    double start_s, elapsed_before_s;     /* clock at the start of this session, elapsed in earlier ones        */
+    double start_s,
+        elapsed_before_s; /* clock at the start of this session, elapsed in earlier ones */
     double train_before_s, eval_s, checkpoint_s;
     uint64_t saved_step, evaluated_step;  /* UINT64_MAX: not yet */
     uint64_t tokens_before;
     aa_eval_result last_eval, best_eval;
 } run;
 
-/* ---- clocks and intervals -------------------------------------------------------------------------------- */
+/* ---- clocks and intervals -------------------------------------------------------------------- */
 
 static double now_s(const run *r) { return r->elapsed_before_s + aa_sys_clock_s() - r->start_s; }
 
@@ -63,7 +64,8 @@ static bool due(const run *r, aa_amount every, double *next) {
     return true;
 }
 
-/* What takes long must not become due again while it is being done: in seconds, count from its end. */
+/* What takes long must not become due again while it is being done: in seconds, count from its end.
+ */
 static void postpone(const run *r, aa_amount every, double *next) {
     if (every.unit == AA_UNIT_SECONDS) *next = fmax(*next, now_s(r) + every.value);
 }
@@ -73,7 +75,8 @@ static double fraction_done(const run *r) {
     return clock_in(r, budget.unit) / budget.value;
 }
 
-/* The schedule is read in the middle of the coming update: the first is not wasted on rate 0, nor the last. */
+/* The schedule is read in the middle of the coming update: the first is not wasted on rate 0, nor
+ * the last. */
 static double fraction_ahead(const run *r) {
     aa_amount budget = r->job->o->budget;
     double update_tokens = (double)(r->plan->B * r->plan->T), half;
@@ -86,12 +89,13 @@ static double fraction_ahead(const run *r) {
     return fmin(1, (clock_in(r, budget.unit) + half) / budget.value);
 }
 
-/* ---- one update ------------------------------------------------------------------------------------------- */
+/* ---- one update ------------------------------------------------------------------------------ */
 
 static size_t fill_update(run *r) {
     size_t T = r->plan->T, n_targets = 0;
     for (size_t b = 0; b < r->plan->B; b++)
-        aa_stream_window(&r->job->train, r->at.rng_seed, r->at.windows + b, T, r->mem.ids + b * T, r->mem.targets + b * T);
+        aa_stream_window(&r->job->train, r->at.rng_seed, r->at.windows + b, T, r->mem.ids + b * T,
+                         r->mem.targets + b * T);
     for (size_t i = 0; i < r->plan->B * T; i++) n_targets += r->mem.targets[i] >= 0;
     return n_targets;
 }
@@ -100,9 +104,11 @@ static aa_status gradients(run *r, size_t n_targets, aa_err *err) {
     size_t T = r->plan->T;
     for (size_t b = 0; b < r->plan->B; b += r->plan->micro_B) {
         size_t n = r->plan->B - b < r->plan->micro_B ? r->plan->B - b : r->plan->micro_B;
-        aa_batch batch = {.B = n, .T = T, .ids = r->mem.ids + b * T, .targets = r->mem.targets + b * T};
-        AA_TRY(aa_model_loss_and_grad(&r->mem.model, &r->backend, r->mem.activations, &batch, r->mem.loss + b * T,
-                                      (aa_real)(1.0 / (double)n_targets), err));
+        aa_batch batch = {
+            .B = n, .T = T, .ids = r->mem.ids + b * T, .targets = r->mem.targets + b * T};
+        AA_TRY(aa_model_loss_and_grad(&r->mem.model, &r->backend, r->mem.activations, &batch,
+                                      r->mem.loss + b * T, (aa_real)(1.0 / (double)n_targets),
+                                      err));
     }
     aa_model_finish_grads(&r->mem.model, r->cpu);
     return AA_OK;
@@ -111,33 +117,52 @@ static aa_status gradients(run *r, size_t n_targets, aa_err *err) {
 static aa_status check_loss(run *r, double loss, aa_err *err) {
     aa_position *at = &r->at;
     if (!isfinite(loss))
-        return aa_fail(err, AA_EDIVERGED, "the loss of update %llu is not finite; resume from the last checkpoint with a "
-                       "smaller --lr", (unsigned long long)at->step + 1);
+        return aa_fail(
+            err, AA_EDIVERGED,
+            "the loss of update %llu is not finite; resume from the last checkpoint with a "
+            "smaller --lr",
+            (unsigned long long)at->step + 1);
     if (!at->step) at->first_loss = at->smooth_loss = loss;
-    /* Bias-corrected like Adam's moments, so that the first updates are not stuck at the first loss. */
+    /* Bias-corrected like Adam's moments, so that the first updates are not stuck at the first
+     * loss. */
     double keep = fmin(SMOOTHING, (double)at->step / ((double)at->step + 1));
     at->smooth_loss = keep * at->smooth_loss + (1 - keep) * loss;
     if (at->step >= DIVERGED_AFTER && at->smooth_loss > at->first_loss + DIVERGED_NATS)
-        return aa_fail(err, AA_EDIVERGED, "the loss rose from %.3f to %.3f (smoothed) by update %llu; lower --lr or lengthen "
-                       "--warmup", at->first_loss, at->smooth_loss, (unsigned long long)at->step + 1);
+        return aa_fail(
+            err, AA_EDIVERGED,
+            "the loss rose from %.3f to %.3f (smoothed) by update %llu; lower --lr or lengthen "
+            "--warmup",
+            at->first_loss, at->smooth_loss, (unsigned long long)at->step + 1);
     return AA_OK;
 }
 
 static void report_progress(run *r, double loss, double lr, const aa_optim_result *o) {
     aa_train_progress *p = &r->progress;
     const aa_position *at = &r->at;
-    double train_s = at->train_s - r->train_before_s, tokens = (double)(at->tokens - r->tokens_before);
-    *p = (aa_train_progress){.step = at->step, .tokens = at->tokens, .epoch = (double)at->tokens / r->job->n_epoch_tokens,
-        .fraction = fmin(1, fraction_done(r)), .loss = loss, .loss_smooth = at->smooth_loss, .lr = lr,
-        .grad_norm = o->grad_norm, .bits_per_byte = r->last_eval.tokens ? r->last_eval.bits_per_byte : NAN,
-        .wall_s = at->elapsed_s, .tokens_per_s = tokens / train_s};
-    p->share_of_peak = r->plan->peak_gflops > 0 ? p->tokens_per_s * r->plan->flop_per_token / (r->plan->peak_gflops * 1e9) : NAN;
+    double train_s = at->train_s - r->train_before_s,
+           tokens = (double)(at->tokens - r->tokens_before);
+    *p =
+        (aa_train_progress){.step = at->step,
+                            .tokens = at->tokens,
+                            .epoch = (double)at->tokens / r->job->n_epoch_tokens,
+                            .fraction = fmin(1, fraction_done(r)),
+                            .loss = loss,
+                            .loss_smooth = at->smooth_loss,
+                            .lr = lr,
+                            .grad_norm = o->grad_norm,
+                            .bits_per_byte = r->last_eval.tokens ? r->last_eval.bits_per_byte : NAN,
+                            .wall_s = at->elapsed_s,
+                            .tokens_per_s = tokens / train_s};
+    p->share_of_peak = r->plan->peak_gflops > 0 ? p->tokens_per_s * r->plan->flop_per_token /
+                                                      (r->plan->peak_gflops * 1e9)
+                                                : NAN;
     p->left_s = p->fraction > 0 ? at->elapsed_s * (1 - p->fraction) / p->fraction : NAN;
     if (r->hooks->progress) r->hooks->progress(r->hooks->ctx, p);
 }
 
 static aa_status update(run *r, aa_err *err) {
-    double start_s = aa_sys_clock_s(), lr = aa_schedule_lr(&r->schedule, fraction_ahead(r)), sum = 0;
+    double start_s = aa_sys_clock_s(), lr = aa_schedule_lr(&r->schedule, fraction_ahead(r)),
+           sum = 0;
     aa_position *at = &r->at;
     aa_optim_result o;
     aa_heap_guard("training step");
@@ -164,7 +189,7 @@ static aa_status update(run *r, aa_err *err) {
     return AA_OK;
 }
 
-/* ---- what happens between updates -------------------------------------------------------------------------- */
+/* ---- what happens between updates ------------------------------------------------------------ */
 
 static aa_status log_line(run *r, aa_err *err) {
     double mean = r->at.log_loss_sum / (double)r->at.log_steps;
@@ -174,14 +199,22 @@ static aa_status log_line(run *r, aa_err *err) {
 }
 
 static aa_status evaluate(run *r, aa_err *err) {
-    const aa_evaluator e = {.model = &r->mem.model, .backend = &r->backend, .activations = r->mem.activations,
-        .stream = &r->job->valid, .tokenizer = r->job->tokenizer, .active_ids = r->job->active_ids,
-        .max_B = r->plan->micro_B, .T = r->plan->T, .n_windows = r->plan->n_eval_windows,
-        .ids = r->mem.eval_ids, .targets = r->mem.eval_targets, .loss = r->mem.loss};
+    const aa_evaluator e = {.model = &r->mem.model,
+                            .backend = &r->backend,
+                            .activations = r->mem.activations,
+                            .stream = &r->job->valid,
+                            .tokenizer = r->job->tokenizer,
+                            .active_ids = r->job->active_ids,
+                            .max_B = r->plan->micro_B,
+                            .T = r->plan->T,
+                            .n_windows = r->plan->n_eval_windows,
+                            .ids = r->mem.eval_ids,
+                            .targets = r->mem.eval_targets,
+                            .loss = r->mem.loss};
     AA_TRY(aa_evaluate(&e, r->mem.window_loss, &r->last_eval, err));
     r->eval_s += r->last_eval.wall_s;
     r->evaluated_step = r->at.step;
-    bool best = !(r->last_eval.loss >= r->at.best_loss);       /* best_loss NAN: the first is best */
+    bool best = !(r->last_eval.loss >= r->at.best_loss); /* best_loss NAN: the first is best */
     if (best) {
         r->best_eval = r->last_eval;
         r->at.best_loss = r->last_eval.loss;
@@ -217,10 +250,11 @@ static aa_status measure_mean_logit(run *r, aa_err *err) {
     if (n > MEAN_LOGIT_WINDOWS) n = MEAN_LOGIT_WINDOWS;
     memset(r->mean_logit, 0, V * sizeof *r->mean_logit);
     for (size_t i = 0; i < n; i++) {
-        aa_stream_eval_window(&r->job->valid, i, n, r->plan->T, r->mem.eval_ids, r->mem.eval_targets);
+        aa_stream_eval_window(&r->job->valid, i, n, r->plan->T, r->mem.eval_ids,
+                              r->mem.eval_targets);
         r->session.kv.len = 0;
-        AA_TRY(aa_model_extend(&r->mem.model, &r->backend, r->session.activations, &r->session.kv, r->mem.eval_ids,
-                               r->plan->T, r->session.logits, err));
+        AA_TRY(aa_model_extend(&r->mem.model, &r->backend, r->session.activations, &r->session.kv,
+                               r->mem.eval_ids, r->plan->T, r->session.logits, err));
         for (size_t v = 0; v < V; v++) r->mean_logit[v] += r->session.logits[v] / (aa_real)n;
     }
     return AA_OK;
@@ -232,7 +266,8 @@ static aa_status save(run *r, aa_err *err) {
     AA_TRY(aa_journal_sync(&r->journal, err));
     r->at.journal_bytes = r->journal.size_bytes;
     r->at.elapsed_s = now_s(r);
-    AA_TRY(aa_checkpoint_write(r->dir, r->job, &r->mem.model, &r->mem.optim, &r->at, r->mean_logit, err));
+    AA_TRY(aa_checkpoint_write(r->dir, r->job, &r->mem.model, &r->mem.optim, &r->at, r->mean_logit,
+                               err));
     AA_TRY(aa_checkpoint_mark(r->dir, r->at.step, "last", err));
     if (r->at.best_step == r->at.step && r->evaluated_step == r->at.step)
         AA_TRY(aa_checkpoint_mark(r->dir, r->at.step, "best", err));
@@ -251,13 +286,15 @@ static aa_status after_update(run *r, aa_err *err) {
         AA_TRY(evaluate(r, err));
         postpone(r, o->eval_every, &r->at.next_eval);
     }
-    if (due(r, o->sample_every, &r->at.next_sample) || (finished && o->sample_every.value > 0)) AA_TRY(write_sample(r, err));
+    if (due(r, o->sample_every, &r->at.next_sample) || (finished && o->sample_every.value > 0))
+        AA_TRY(write_sample(r, err));
     bool best = evaluated && r->at.best_step == r->at.step;
-    if (due(r, o->checkpoint_every, &r->at.next_checkpoint) || best || finished) AA_TRY(save(r, err));
+    if (due(r, o->checkpoint_every, &r->at.next_checkpoint) || best || finished)
+        AA_TRY(save(r, err));
     return AA_OK;
 }
 
-/* ---- beginning and end ---------------------------------------------------------------------------------------- */
+/* ---- beginning and end ----------------------------------------------------------------------- */
 
 static aa_status write_config(const run *r, aa_err *err) {
     aa_text t = {0};
@@ -286,14 +323,20 @@ static aa_status begin_new(run *r, const char *journal, aa_err *err) {
     bool taken = last && aa_sys_stat(&info, last) == 0 && info.kind != AA_SYS_ABSENT;
     aa_heap_free(last);
     if (taken)
-        return aa_fail(err, AA_EUSAGE, "'%s' already holds a run; continue it with `autoane train --resume %s` or choose another --out",
+        return aa_fail(err, AA_EUSAGE,
+                       "'%s' already holds a run; continue it with `autoane train --resume %s` or "
+                       "choose another --out",
                        r->dir, r->dir);
     AA_TRY(aa_make_dirs(r->dir, err));
     AA_TRY(write_config(r, err));
     AA_TRY(aa_journal_writer_open(&r->journal, journal, 0, err));
-    r->at = (aa_position){.rng_seed = (uint64_t)o->seed, .best_loss = NAN, .tokens_digest = r->job->tokens_digest,
-        .next_eval = o->eval_every.value, .next_checkpoint = o->checkpoint_every.value, .next_log = o->log_every.value,
-        .next_sample = o->sample_every.value};
+    r->at = (aa_position){.rng_seed = (uint64_t)o->seed,
+                          .best_loss = NAN,
+                          .tokens_digest = r->job->tokens_digest,
+                          .next_eval = o->eval_every.value,
+                          .next_checkpoint = o->checkpoint_every.value,
+                          .next_log = o->log_every.value,
+                          .next_sample = o->sample_every.value};
     if (o->base) AA_TRY(load_base(r, err));
     else aa_model_init_weights(&r->mem.model, (uint64_t)o->seed, (aa_init_scheme)o->init);
     AA_TRY(aa_journal_run(&r->journal, r->job, r->plan, err));
@@ -307,9 +350,11 @@ static aa_status begin_resumed(run *r, const char *journal, aa_err *err) {
     aa_heap_free(last);
     if (st) return st;
     if (!aa_digest_equal(r->at.tokens_digest, r->job->tokens_digest))
-        return aa_fail(err, AA_EUSAGE, "the data of '%s' are not those the run was started with", r->dir);
+        return aa_fail(err, AA_EUSAGE, "the data of '%s' are not those the run was started with",
+                       r->dir);
     if (r->at.rng_seed != (uint64_t)r->job->o->seed)
-        return aa_fail(err, AA_EUSAGE, "the run in '%s' was started with --seed %llu", r->dir, (unsigned long long)r->at.rng_seed);
+        return aa_fail(err, AA_EUSAGE, "the run in '%s' was started with --seed %llu", r->dir,
+                       (unsigned long long)r->at.rng_seed);
     r->saved_step = r->at.step;
     return aa_journal_writer_open(&r->journal, journal, r->at.journal_bytes, err);
 }
@@ -317,7 +362,8 @@ static aa_status begin_resumed(run *r, const char *journal, aa_err *err) {
 static aa_status make_session(run *r, aa_err *err) {
     const aa_job *job = r->job;
     if (job->o->sample_every.value <= 0 && !job->n_active) return AA_OK;
-    AA_TRY(aa_session_init(&r->session, &r->mem.model, job->tokenizer, r->cpu, r->plan->T, job->active_ids, job->compact_map, err));
+    AA_TRY(aa_session_init(&r->session, &r->mem.model, job->tokenizer, r->cpu, r->plan->T,
+                           job->active_ids, job->compact_map, err));
     r->has_session = true;
     if (!job->n_active) return AA_OK;
     r->mean_logit = aa_heap_alloc((size_t)r->mem.model.config.vocab, sizeof *r->mean_logit);
@@ -329,11 +375,16 @@ static aa_status begin(run *r, bool resume, aa_err *err) {
     aa_optim_options optim = aa_train_optim_options(o);
     aa_train_shape shape = aa_train_shape_of(r->plan);
     if (o->sample_every.value > 0 && !r->job->tokenizer)
-        return aa_fail(err, AA_EUSAGE, "--sample-every needs a tokenizer to write text with; give --tokenizer");
+        return aa_fail(err, AA_EUSAGE,
+                       "--sample-every needs a tokenizer to write text with; give --tokenizer");
     AA_TRY(aa_train_memory_init(&r->mem, &r->job->config, &optim, &shape, r->cpu, false, err));
     aa_backend_cpu(&r->backend, r->cpu);
     AA_TRY(make_session(r, err));
-    r->schedule = (aa_schedule){.kind = o->schedule, .lr = o->lr, .min_lr = o->min_lr, .warmup = o->warmup, .cooldown = o->cooldown};
+    r->schedule = (aa_schedule){.kind = o->schedule,
+                                .lr = o->lr,
+                                .min_lr = o->min_lr,
+                                .warmup = o->warmup,
+                                .cooldown = o->cooldown};
     r->saved_step = r->evaluated_step = UINT64_MAX;
     r->last_eval.loss = NAN;
     r->start_s = aa_sys_clock_s();
@@ -349,14 +400,26 @@ static aa_status begin(run *r, bool resume, aa_err *err) {
 }
 
 static void fill_result(const run *r, aa_train_result *out) {
-    double train_s = r->at.train_s - r->train_before_s, tokens = (double)(r->at.tokens - r->tokens_before);
-    *out = (aa_train_result){.step = r->at.step, .tokens = r->at.tokens, .epoch = (double)r->at.tokens / r->job->n_epoch_tokens,
-        .flop = r->at.flop, .wall_s = r->at.elapsed_s, .train_s = r->at.train_s, .eval_s = r->eval_s,
-        .checkpoint_s = r->checkpoint_s, .tokens_per_s = train_s > 0 ? tokens / train_s : 0, .final = r->last_eval,
-        .best = r->best_eval, .best_step = r->at.best_step};
+    double train_s = r->at.train_s - r->train_before_s,
+           tokens = (double)(r->at.tokens - r->tokens_before);
+    *out = (aa_train_result){.step = r->at.step,
+                             .tokens = r->at.tokens,
+                             .epoch = (double)r->at.tokens / r->job->n_epoch_tokens,
+                             .flop = r->at.flop,
+                             .wall_s = r->at.elapsed_s,
+                             .train_s = r->at.train_s,
+                             .eval_s = r->eval_s,
+                             .checkpoint_s = r->checkpoint_s,
+                             .tokens_per_s = train_s > 0 ? tokens / train_s : 0,
+                             .final = r->last_eval,
+                             .best = r->best_eval,
+                             .best_step = r->at.best_step};
     out->best.loss = r->at.best_loss;
-    out->share_of_peak = r->plan->peak_gflops > 0 ? out->tokens_per_s * r->plan->flop_per_token / (r->plan->peak_gflops * 1e9) : NAN;
-    double bytes_per_token = r->last_eval.tokens ? (double)r->last_eval.bytes / (double)r->last_eval.tokens : NAN;
+    out->share_of_peak = r->plan->peak_gflops > 0 ? out->tokens_per_s * r->plan->flop_per_token /
+                                                        (r->plan->peak_gflops * 1e9)
+                                                  : NAN;
+    double bytes_per_token =
+        r->last_eval.tokens ? (double)r->last_eval.bytes / (double)r->last_eval.tokens : NAN;
     out->floor_loss = r->job->floor_nats_per_byte * bytes_per_token;
 }
 
@@ -375,9 +438,12 @@ static aa_status write_report(const run *r, aa_err *err) {
     return st;
 }
 
-/* Interrupted: a checkpoint now, and the journal's end lies behind the offset it records, to be cut by a resume. */
+/* Interrupted: a checkpoint now, and the journal's end lies behind the offset it records, to be cut
+ * by a resume. */
 static aa_status finish(run *r, aa_status st, aa_train_result *out, aa_err *err) {
-    const char *reason = st == AA_EINTERRUPTED ? "interrupted" : st == AA_EDIVERGED ? "diverged" : "budget";
+    const char *reason = st == AA_EINTERRUPTED ? "interrupted"
+                         : st == AA_EDIVERGED  ? "diverged"
+                                               : "budget";
     if (st && st != AA_EINTERRUPTED && st != AA_EDIVERGED) return st;
     aa_err second = {0}, *late = st ? &second : err;
     aa_status end = AA_OK;
@@ -386,7 +452,8 @@ static aa_status finish(run *r, aa_status st, aa_train_result *out, aa_err *err)
     if (!end) end = aa_journal_end(&r->journal, reason, out, late);
     if (!end) end = aa_journal_sync(&r->journal, late);
     if (!end) end = write_report(r, late);
-    if (end && st == AA_EINTERRUPTED) return aa_fail(err, end, "interrupted, and then: %s", second.message);
+    if (end && st == AA_EINTERRUPTED)
+        return aa_fail(err, end, "interrupted, and then: %s", second.message);
     return st ? st : end;
 }
 
@@ -398,14 +465,15 @@ static void release(run *r) {
     aa_train_memory_release(&r->mem);
 }
 
-aa_status aa_train(aa_job *job, const aa_plan *plan, aa_cpu *cpu, bool resume, const aa_train_hooks *hooks, aa_train_result *out,
-                   aa_err *err) {
+aa_status aa_train(aa_job *job, const aa_plan *plan, aa_cpu *cpu, bool resume,
+                   const aa_train_hooks *hooks, aa_train_result *out, aa_err *err) {
     run r = {.job = job, .plan = plan, .cpu = cpu, .hooks = hooks, .dir = job->o->out};
     aa_status st = begin(&r, resume, err);
     bool began = st == AA_OK;
     while (!st && fraction_done(&r) < 1) {
         if (hooks->stop && hooks->stop(hooks->ctx)) {
-            st = aa_fail(err, AA_EINTERRUPTED, "interrupted; continue with `autoane train --resume %s`", r.dir);
+            st = aa_fail(err, AA_EINTERRUPTED,
+                         "interrupted; continue with `autoane train --resume %s`", r.dir);
             break;
         }
         st = update(&r, err);
@@ -416,20 +484,24 @@ aa_status aa_train(aa_job *job, const aa_plan *plan, aa_cpu *cpu, bool resume, c
     return st;
 }
 
-/* ---- resume --------------------------------------------------------------------------------------------------------- */
+/* ---- resume ---------------------------------------------------------------------------------- */
 
 static bool may_change(const char *key) {
-    static const char *const free_keys[] = {"out", "budget", "threads", "micro-batch", "keep", "eval-every", "checkpoint-every",
-                                            "log-every", "sample-every", "sample-prompt"};
+    static const char *const free_keys[] = {
+        "out",        "budget",           "threads",   "micro-batch",  "keep",
+        "eval-every", "checkpoint-every", "log-every", "sample-every", "sample-prompt"};
     for (size_t i = 0; i < sizeof free_keys / sizeof *free_keys; i++)
         if (strcmp(key, free_keys[i]) == 0) return true;
     return false;
 }
 
-aa_status aa_train_resume_options(aa_opts *opts, const char *run_dir, aa_text *problems, aa_err *err) {
+aa_status aa_train_resume_options(aa_opts *opts, const char *run_dir, aa_text *problems,
+                                  aa_err *err) {
     for (const aa_opt *row = opts->rows; row->key; row++)
         if (aa_opts_from(opts, row->key) == AA_FROM_COMMAND && !may_change(row->key))
-            aa_text_printf(problems, "--%s cannot change when a run is resumed: it decides what is learned\n", row->key);
+            aa_text_printf(problems,
+                           "--%s cannot change when a run is resumed: it decides what is learned\n",
+                           row->key);
     (void)aa_opts_set(opts, "out", run_dir, AA_FROM_COMMAND, "command line", problems);
     char *path = aa_path_join(run_dir, "config.ini");
     if (!path) return aa_fail_memory(err, "a path", 0);

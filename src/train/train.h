@@ -1,15 +1,16 @@
 /* train: the main job, from a source of text to a trained, checked model in a run directory.
  *
- * options -> job -> plan -> run. The job is what the options mean once the data are known (tokenizer, token
- * file, model config); the plan fixes every size and predicts memory and time; the run allocates once and then
- * only loops. Nothing is decided inside the step loop and no heap call is made there.
+ * options -> job -> plan -> run. The job is what the options mean once the data are known
+ * (tokenizer, token file, model config); the plan fixes every size and predicts memory and time;
+ * the run allocates once and then only loops. Nothing is decided inside the step loop and no heap
+ * call is made there.
  *
  * A run directory holds
  *     config.ini          every option, complete: `autoane train config.ini` repeats the run
  *     journal.jsonl       one event per line (schema: report/report.h)
- *     step-N/             checkpoints: Hugging Face directories with exact train state (checkpoint.h)
- *     last, best          links to two of them
- *     report.html         written when the run ends
+ *     step-N/             checkpoints: Hugging Face directories with exact train state
+ * (checkpoint.h) last, best          links to two of them report.html         written when the run
+ * ends
  */
 #ifndef AA_TRAIN_TRAIN_H
 #define AA_TRAIN_TRAIN_H
@@ -20,9 +21,9 @@
 #include "model/model.h"
 #include "optim/optim.h"
 
-typedef struct aa_train_options {          /* rows: aa_train_rows in options.c, one per field          */
+typedef struct aa_train_options {          /* rows: aa_train_rows in options.c, one per field */
     char *preset, *data, *tokenizer, *out;
-    aa_config model;                       /* fields still at their default come from preset or base   */
+    aa_config model; /* fields still at their default come from preset or base */
     bool compact_vocab;
     int64_t batch_tokens, micro_batch;
     double lr, min_lr, warmup, cooldown; int schedule;
@@ -35,94 +36,106 @@ typedef struct aa_train_options {          /* rows: aa_train_rows in options.c, 
 } aa_train_options;
 
 extern const aa_opt aa_train_rows[];
-/* Intervals and the learning rate that were left open follow from budget and model; afterwards the options
- * are complete (what config.ini records).                                                              */
+/* Intervals and the learning rate that were left open follow from budget and model; afterwards the
+ * options are complete (what config.ini records). */
 void aa_train_options_settle(aa_opts *opts, const aa_config *config);
 
-/* ---- job: options with the data known -------------------------------------------------------------- */
+/* ---- job: options with the data known -------------------------------------------------------- */
 
 typedef struct aa_job {
     aa_opts *opts; aa_train_options *o;    /* borrowed */
-    aa_config config;                      /* resolved, vocab known                                    */
+    aa_config config;                      /* resolved, vocab known */
     aa_tokenizer *tokenizer;
     aa_tokens tokens; aa_digest tokens_digest;
     aa_stream train, valid;
     int32_t *compact_map, *active_ids; size_t n_active;
-    double floor_nats_per_byte;            /* surprisal of the validation text under its generator; NAN unknown */
-    size_t B, T, n_updates_epoch;          /* sequences per update, window                              */
+    double
+        floor_nats_per_byte; /* surprisal of the validation text under its generator; NAN unknown */
+    size_t B, T, n_updates_epoch;          /* sequences per update, window */
     double n_epoch_tokens;
 } aa_job;
 
-typedef struct aa_job_hooks { void *ctx; void (*message)(void *ctx, const char *line); } aa_job_hooks;
+typedef struct aa_job_hooks {
+    void *ctx;
+    void (*message)(void *ctx, const char *line);
+} aa_job_hooks;
 
-/* Finds or makes tokenizer and token file (cached by digest), resolves the config. dry: only what a plan needs
- * (config; no data are read when the vocabulary is known otherwise).                                     */
-aa_status aa_job_open(aa_job *out, aa_opts *opts, aa_cpu *cpu, bool dry, const aa_job_hooks *hooks, aa_err *err) AA_MUST_USE;
+/* Finds or makes tokenizer and token file (cached by digest), resolves the config. dry: only what a
+ * plan needs (config; no data are read when the vocabulary is known otherwise). */
+aa_status aa_job_open(aa_job *out, aa_opts *opts, aa_cpu *cpu, bool dry, const aa_job_hooks *hooks,
+                      aa_err *err) AA_MUST_USE;
 void aa_job_close(aa_job *job);
 
-/* ---- plan -------------------------------------------------------------------------------------------- */
+/* ---- plan ------------------------------------------------------------------------------------ */
 
 typedef struct aa_plan {
     uint64_t params;
     size_t B, micro_B, T, n_micro, head_rows, n_eval_windows;
-    unsigned parts;                        /* aa_model_parts: whether packed copies are kept               */
+    unsigned parts;                        /* aa_model_parts: whether packed copies are kept */
     /* bytes by lifetime and kind */
-    uint64_t params_bytes, grads_bytes, optim_bytes, packed_bytes, activation_bytes, scratch_bytes, data_bytes,
-        other_bytes, peak_bytes, available_bytes;
-    double flop_per_token;                 /* training: forward + backward                                */
-    double peak_gflops, predicted_tokens_per_s, predicted_wall_s, predicted_tokens, predicted_updates;
+    uint64_t params_bytes, grads_bytes, optim_bytes, packed_bytes, activation_bytes, scratch_bytes,
+        data_bytes, other_bytes, peak_bytes, available_bytes;
+    double flop_per_token;                 /* training: forward + backward */
+    double peak_gflops, predicted_tokens_per_s, predicted_wall_s, predicted_tokens,
+        predicted_updates;
     const char *isa; int threads;
 } aa_plan;
 
-/* Chooses the micro-batch (the largest that keeps the whole under the memory that is available) and refuses
- * with AA_ETOOBIG and advice when nothing fits. probe_s: seconds for the FMA peak probe (0: skip).          */
-aa_status aa_plan_make(aa_plan *out, const aa_job *job, aa_cpu *cpu, double probe_s, aa_err *err) AA_MUST_USE;
+/* Chooses the micro-batch (the largest that keeps the whole under the memory that is available) and
+ * refuses with AA_ETOOBIG and advice when nothing fits. probe_s: seconds for the FMA peak probe (0:
+ * skip). */
+aa_status aa_plan_make(aa_plan *out, const aa_job *job, aa_cpu *cpu, double probe_s,
+                       aa_err *err) AA_MUST_USE;
 void aa_plan_text(const aa_plan *p, const aa_job *job, aa_text *out);
 void aa_plan_json(const aa_plan *p, const aa_job *job, aa_text *out);
 
-/* ---- evaluation ----------------------------------------------------------------------------------------- */
+/* ---- evaluation ------------------------------------------------------------------------------ */
 
 typedef struct aa_eval_result {
-    double loss, loss_stderr, bits_per_byte, perplexity;   /* nats per token; stderr over windows          */
+    double loss, loss_stderr, bits_per_byte, perplexity;   /* nats per token; stderr over windows */
     uint64_t tokens, bytes; size_t n_windows; double wall_s;
 } aa_eval_result;
 
-/* Mean loss over n_windows fixed windows of a stream. window_loss (may be NULL) gets each window's mean, for
- * paired comparisons. Windows go through `a` (pass EVAL or TRAIN) max_B at a time.                           */
+/* Mean loss over n_windows fixed windows of a stream. window_loss (may be NULL) gets each window's
+ * mean, for paired comparisons. Windows go through `a` (pass EVAL or TRAIN) max_B at a time. */
 typedef struct aa_evaluator {
     aa_model *model; aa_backend *backend; aa_activations *activations; const aa_stream *stream;
     const aa_tokenizer *tokenizer; const int32_t *active_ids;
-    size_t max_B, T, n_windows; int32_t *ids, *targets; aa_real *loss;   /* [max_B*T] each                     */
+    size_t max_B, T, n_windows; int32_t *ids, *targets; aa_real *loss;   /* [max_B*T] each */
 } aa_evaluator;
-aa_status aa_evaluate(const aa_evaluator *e, double *window_loss, aa_eval_result *out, aa_err *err) AA_MUST_USE;
+aa_status aa_evaluate(const aa_evaluator *e, double *window_loss, aa_eval_result *out,
+                      aa_err *err) AA_MUST_USE;
 
-/* ---- run -------------------------------------------------------------------------------------------------- */
+/* ---- run ------------------------------------------------------------------------------------- */
 
 typedef struct aa_train_progress {
     uint64_t step, tokens; double epoch, fraction, loss, loss_smooth, lr, grad_norm, bits_per_byte;
     double wall_s, tokens_per_s, share_of_peak, left_s;
 } aa_train_progress;
 
-typedef struct aa_train_hooks {            /* all optional; called on the training thread                     */
+typedef struct aa_train_hooks {            /* all optional; called on the training thread */
     void *ctx;
     void (*message)(void *ctx, const char *line);
-    void (*progress)(void *ctx, const aa_train_progress *p);            /* every update                        */
+    void (*progress)(void *ctx, const aa_train_progress *p);            /* every update */
     void (*evaluated)(void *ctx, const aa_train_progress *p, const aa_eval_result *r, bool best);
     void (*sampled)(void *ctx, uint64_t step, const char *text);
-    bool (*stop)(void *ctx);               /* true: write a checkpoint and return AA_EINTERRUPTED               */
+    bool (*stop)(void *ctx);               /* true: write a checkpoint and return AA_EINTERRUPTED */
 } aa_train_hooks;
 
 typedef struct aa_train_result {
-    uint64_t step, tokens; double epoch, flop, wall_s, train_s, eval_s, checkpoint_s, tokens_per_s, share_of_peak;
+    uint64_t step, tokens;
+    double epoch, flop, wall_s, train_s, eval_s, checkpoint_s, tokens_per_s, share_of_peak;
     aa_eval_result final, best; uint64_t best_step; double floor_loss;
-    double outside_share;                  /* share of train_s outside named kernels (with profile), else NAN    */
+    double outside_share; /* share of train_s outside named kernels (with profile), else NAN */
 } aa_train_result;
 
-/* Starts a run (o->out must not hold one) or, with resume, continues the one in o->out from its last checkpoint. */
-aa_status aa_train(aa_job *job, const aa_plan *plan, aa_cpu *cpu, bool resume, const aa_train_hooks *hooks,
-                   aa_train_result *out, aa_err *err) AA_MUST_USE;
-/* Reads the options a run was started with (config.ini) with origin AA_FROM_MODEL. Afterwards only options that do
- * not change what is learned may differ.                                                                        */
-aa_status aa_train_resume_options(aa_opts *opts, const char *run_dir, aa_text *problems, aa_err *err) AA_MUST_USE;
+/* Starts a run (o->out must not hold one) or, with resume, continues the one in o->out from its
+ * last checkpoint. */
+aa_status aa_train(aa_job *job, const aa_plan *plan, aa_cpu *cpu, bool resume,
+                   const aa_train_hooks *hooks, aa_train_result *out, aa_err *err) AA_MUST_USE;
+/* Reads the options a run was started with (config.ini) with origin AA_FROM_MODEL. Afterwards only
+ * options that do not change what is learned may differ. */
+aa_status aa_train_resume_options(aa_opts *opts, const char *run_dir, aa_text *problems,
+                                  aa_err *err) AA_MUST_USE;
 
 #endif
