@@ -49,8 +49,9 @@ void aa__kernels_choose(aa_kernels *k, aa_isa isa) {
     if (serves((aa_isa)AA_SET_##set, isa)) k->op = aa_##op##__##set;
 #include "num/kernels.def"
     k->shape = k->gemm_shape();
-    aa_assert(k->shape.kc <= AA_BLOCK_K && k->shape.mc + k->shape.mr <= AA_BLOCK_M &&
-              k->shape.nc <= AA_BLOCK_N && k->shape.kc + 32 <= AA_BLOCK_K);
+    aa_gemm_shape s = k->shape;
+    aa_assert(s.mc / s.mr * aa__round_up(s.mr, 4) * s.kc <= AA_SCRATCH_A && s.mc * (s.kc + 32) <= AA_SCRATCH_A &&
+              s.kc * s.nc <= AA_SCRATCH_B && s.mc * s.nc <= AA_SCRATCH_C);
 }
 
 static aa_status isa_from_environment(aa_isa *isa, aa_err *err) {

@@ -255,8 +255,8 @@ static void run_product(aa_cpu *cpu, product *p) {
     if (p->M == 0 || p->N == 0) return;
     p->cpu = cpu;
     if (p->a_is == A_DIRECT) {
-        /* Rows 2 KiB or a multiple apart meet in one or two sets of an L1 cache. */
-        bool colliding = p->lda * sizeof(aa_real) % 2048 == 0 && p->M > cpu->k.shape.mr;
+        /* Rows a multiple of 4 KiB apart meet in one set of an L1 cache. */
+        bool colliding = p->lda * sizeof(aa_real) % 4096 == 0 && p->M > cpu->k.shape.mr;
         if (colliding && p->N >= 4 * cpu->k.shape.nr) p->a_is = A_COPIED;
     }
     choose_grid(p);

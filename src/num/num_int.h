@@ -77,12 +77,11 @@ void aa__kernels_choose(aa_kernels *out, aa_isa isa);     /* isa must be availab
 
 /* ---- the team ---------------------------------------------------------------------------------- */
 
+/* Elements of one thread's scratch: a block of A, a slab of B, sums in waiting. aa__kernels_choose checks that
+ * every set's blocking fits; attention uses the whole.                                              */
 enum {
-    AA_BLOCK_K = 512, AA_BLOCK_M = 256, AA_BLOCK_N = 256,  /* upper bounds of kc, mc and nc           */
-    AA_SCRATCH_B = AA_BLOCK_K * AA_BLOCK_N,
-    AA_SCRATCH_A = AA_BLOCK_K * AA_BLOCK_M,
-    AA_SCRATCH_C = AA_BLOCK_M * AA_BLOCK_N,
-    AA_SCRATCH = AA_SCRATCH_A + AA_SCRATCH_B + AA_SCRATCH_C   /* elements per thread                  */
+    AA_SCRATCH_A = 256 * 256, AA_SCRATCH_B = 256 * 512, AA_SCRATCH_C = 256 * 256,
+    AA_SCRATCH = AA_SCRATCH_A + AA_SCRATCH_B + AA_SCRATCH_C
 };
 
 typedef enum {

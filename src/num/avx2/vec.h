@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #define ISA avx2
-enum { VL = 8, MR = 6, NV = 2, KC = 256, MC = 120, NC = 256, CHAINS = 12 };
+enum { VL = 8, MR = 6, NV = 2, KC = 256, MC = 120, NC = 512, CHAINS = 12 };
 typedef __m256 vec;
 typedef __m256d wide;
 

@@ -9,7 +9,7 @@
 #include <stddef.h>
 
 #define ISA avx512
-enum { VL = 16, MR = 14, NV = 2, KC = 192, MC = 168, NC = 256, CHAINS = 24 };
+enum { VL = 16, MR = 14, NV = 2, KC = 256, MC = 168, NC = 256, CHAINS = 24 };
 typedef __m512 vec;
 typedef __m512d wide;                     /* half a vec in double precision */
 
