@@ -96,8 +96,8 @@ static const char *const sheet[] = {
     "th{font-size:13px;border-bottom-color:var(--line)}\n"
     "tbody th{width:30%;min-width:130px;font-weight:400}\n"
     "tr:last-child>*{border-bottom:0}\n"
-    "td.n,th.n{text-align:right;padding:6px 0 6px 14px}\n"
-    "td.win{font-weight:600}\n"
+    "td.n,th.n{text-align:right;padding:6px 0 6px 14px;white-space:nowrap;overflow-wrap:normal}\n"
+    "td{min-width:84px}td.n{min-width:0}td.win{font-weight:600}\n"
     "tr.diff td,tr.diff th{background:var(--mark)}\n"
     "code,.key{font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,\"DejaVu Sans "
     "Mono\",monospace}\n",
