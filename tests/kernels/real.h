@@ -19,16 +19,16 @@
 #define REAL_EPS ((double)FLT_EPSILON)
 #endif
 
+/* n numbers with mean 0 and variance 1, uniform: element i of a stream is a hash of both (splitmix64). */
 static inline aa_real *numbers(size_t n, uint64_t stream) {
     aa_real *x = aa_heap_alloc(n + 1, sizeof *x);
-    float *f = aa_heap_alloc(n + 1, sizeof *f);
-    aa_rng rng;
     assert_non_null(x);
-    assert_non_null(f);
-    aa_rng_init(&rng, 1, AA_RNG_TEST, stream);
-    aa_rng_normals(&rng, 0, n, f);
-    for (size_t i = 0; i < n; i++) x[i] = f[i];
-    aa_heap_free(f);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t z = (stream << 40) + (i + 1) * 0x9e3779b97f4a7c15u;
+        z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+        z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+        x[i] = AA_R(((double)((z ^ z >> 31) >> 40) / (1 << 23) - 1) * 1.7320508);
+    }
     return x;
 }
 
