@@ -19,6 +19,7 @@ typedef struct aa_stream {                  /* one part of a token file as one s
     const int32_t *map;                     /* full id -> model id (compact vocabulary), or NULL      */
 } aa_stream;
 
+/* AA_PART_COUNT: all documents. */
 aa_status aa_stream_init(aa_stream *out, const aa_tokens *tokens, aa_part part, aa_err *err) AA_MUST_USE;
 void aa_stream_release(aa_stream *s);
 /* Copies n ids from stream position at; both within n_tokens. */

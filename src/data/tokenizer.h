@@ -1,8 +1,11 @@
 /* data/tokenizer: byte-level BPE and plain bytes.
  *
- * A tokenizer maps any byte string to ids and back without loss (invalid UTF-8 included). It is built
+ * A tokenizer maps any byte string to ids and back without loss, invalid UTF-8 included (each such byte is
+ * a symbol that is no letter). Exceptions lie in the spec: an NFC normaliser gives back the normal form,
+ * add_prefix_space the space, lstrip and rstrip take white space, and a vocabulary that lacks a byte makes
+ * the unknown token of it, or nothing, as the `tokenizers` library does. It is built
  * from a neutral spec, whoever read it (tokenizer.json here; GGUF later). Encoding is the algorithm of
- * the `tokenizers` library: special tokens are cut out first (longest match), then the normaliser, the
+ * the `tokenizers` library: added tokens are cut out first (longest match), then the normaliser, the
  * pre-tokenizer's pieces, then merges by lowest rank within a piece.
  *
  * A tokenizer is immutable after it is made and may be used by many threads at once.
@@ -69,7 +72,7 @@ void aa_ids_release(aa_ids *ids);
 
 typedef enum { AA_ENCODE_PLAIN = 0, AA_ENCODE_SPECIALS = 1, AA_ENCODE_BOS = 2 } aa_encode_flags;
 /* Appends the ids of text. Without SPECIALS, text that looks like a special token is ordinary text
- * (safe for corpora). BOS: prepends bos if the tokenizer says so.                                  */
+ * (safe for corpora); added tokens that are not special are always found. BOS: prepends bos if the tokenizer says so.                                  */
 aa_status aa_encode(const aa_tokenizer *t, const char *text, size_t n, unsigned flags, aa_ids *out,
                     aa_err *err) AA_MUST_USE;
 /* The same ids by all threads of the pool: the text is cut where a cut cannot change the result.   */
@@ -81,12 +84,14 @@ aa_status aa_decode(const aa_tokenizer *t, const int32_t *ids, size_t n, bool wi
 
 /* Trains byte-level BPE as the `tokenizers` library does, id for id: <|endoftext|> is id 0, then the 256
  * bytes in the order of their GPT-2 stand-ins, then merges by count, ties by the smaller pair of ids,
- * until `vocab` ids exist or nothing repeats. vocab >= 257. Deterministic for any pool.             */
+ * until `vocab` ids exist or every piece is one id. The text counts as one sequence. vocab >= 257; any
+ * split but REGEX. Deterministic for any pool.                                                       */
 aa_status aa_tokenizer_train(aa_tokenizer **out, aa_pool *pool, const char *text, size_t n, size_t vocab,
                              aa_split split, aa_err *err) AA_MUST_USE;
 
 /* tokenizer.json (format of the `tokenizers` library). Unsupported content (other models, unknown
- * normalisers ...) is AA_EUNSUPPORTED naming the key.                                              */
+ * normalisers ...) is AA_EUNSUPPORTED naming the key. bos, eos and pad come from a tokenizer_config.json
+ * beside the file, else from well-known names. What is written is read back with the same digest.   */
 aa_status aa_tokenizer_load(aa_tokenizer **out, const char *path, aa_err *err) AA_MUST_USE;
 aa_status aa_tokenizer_write_json(const aa_tokenizer *t, aa_text *out, aa_err *err) AA_MUST_USE;
 /* tokenizer_config.json for transformers (PreTrainedTokenizerFast). */

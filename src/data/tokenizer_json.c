@@ -114,10 +114,11 @@ aa_status aa_tokenizer_write_json(const aa_tokenizer *t, aa_text *out, aa_err *e
     return aa_text_status(out, err);
 }
 
+/* An absent role is written as null, which a reader takes as "none" and does not guess. */
 static void write_role(const aa_tokenizer *t, const char *role, int32_t id, aa_text *key, aa_text *out) {
-    if (id < 0) return;
     aa_text_json_key(out, role);
-    write_string(t, id, key, out);
+    if (id < 0) aa_text_add(out, "null");
+    else write_string(t, id, key, out);
 }
 
 aa_status aa_tokenizer_write_config_json(const aa_tokenizer *t, size_t max_length, aa_text *out, aa_err *err) {
@@ -126,8 +127,8 @@ aa_status aa_tokenizer_write_config_json(const aa_tokenizer *t, size_t max_lengt
     aa_text_printf(out, ",\"model_max_length\":%zu,\"clean_up_tokenization_spaces\":false", max_length);
     write_role(t, "bos_token", t->bos, &key, out);
     write_role(t, "eos_token", t->eos, &key, out);
-    write_role(t, "pad_token", t->pad, &key, out);
-    write_role(t, "unk_token", t->unk, &key, out);
+    if (t->pad >= 0) write_role(t, "pad_token", t->pad, &key, out);
+    if (t->unk >= 0) write_role(t, "unk_token", t->unk, &key, out);
     aa_text_add(out, "}\n");
     if (key.failed) out->failed = true;
     aa_text_release(&key);
