@@ -66,14 +66,15 @@ static void choose_x(view *v, double lo, double hi) {
     }
     if (lo > 0 && (lo < hi * 0.2 || lo == hi)) lo = 0;
     int most = c->width > 600 ? 10 : 6;
-    if (c->x == AA__X_STEP && hi - lo < most) most = (int)(hi - lo) + 1; /* whole steps */
-    v->x = aa__scale_make(lo / v->x_size, hi / v->x_size, AA__TIGHT, most > 2 ? most : 2);
+    do v->x = aa__scale_make(lo / v->x_size, hi / v->x_size, AA__TIGHT, most);
+    while (c->x != AA__X_SECONDS && v->x.step != floor(v->x.step) && --most > 1); /* whole steps */
 }
 
 static void choose_y(view *v, double lo, double hi) {
     const aa__chart *c = v->c;
-    for (size_t r = 0; c->evals && r < c->n; r++)
-        if (c->s[r].floor > 0) span_add(c->s[r].floor, &lo, &hi);
+    double least = lo;
+    for (size_t r = 0; c->evals && r < c->n; r++) /* a floor far away would flatten the curves */
+        if (c->s[r].floor >= least / 2) span_add(c->s[r].floor, &lo, &hi);
     aa__scale_kind kind = AA__ROUND;
     if (c->y == AA__Y_LOSS && hi / lo >= 3.5) kind = AA__LOG;
     else if (c->y == AA__Y_GRAD_NORM && hi / lo >= 30) kind = AA__LOG;
@@ -158,7 +159,7 @@ static void add_floor(const view *v, aa_text *t) {
         aa_text_add(t, "\"/><text");
         attribute(t, "x", v->c->width - RIGHT - 4);
         attribute(t, "y", y - 6);
-        aa_text_add(t, ">floor ");
+        aa_text_add(t, floor_loss < v->y.lo ? ">\xE2\x86\x93 floor " : ">floor ");
         aa__add_fixed(t, floor_loss, 3);
         aa_text_add(t, "</text></g>");
     }
@@ -262,18 +263,13 @@ static void add_eval_points(const view *v, size_t run, aa_text *t) {
 
 static void add_value(const view *v, double y, aa_text *t) {
     switch (v->c->y) {
-    case AA__Y_LOSS:
-        aa__add_fixed(t, y, 4);
-        break;
-    case AA__Y_RATE:
-        aa__add_si(t, y, "");
-        break;
+    case AA__Y_LOSS: aa__add_fixed(t, y, 4); break;
+    case AA__Y_RATE: aa__add_si(t, y, ""); break;
     case AA__Y_SHARE:
         aa__add_fixed(t, y, 1);
         aa_text_add(t, " %");
         break;
-    default:
-        aa__add_short(t, y, 4);
+    default: aa__add_short(t, y, 4);
     }
 }
 

@@ -102,7 +102,8 @@ static bool choose_axes(canvas *c, const aa_journal *j, double floor_loss) {
         if (at > last) last = at;
     }
     if (isnan(lo)) return false;
-    if (floor_loss > 0 && floor_loss < lo) lo = floor_loss;
+    if (floor_loss >= lo / 2 && floor_loss < lo)
+        lo = floor_loss; /* farther away it would flatten all */
     c->y = aa__scale_make(lo, hi, hi / lo >= 3.5 ? AA__LOG : AA__ROUND, 6);
     c->x = aa__scale_make(0, last, AA__TIGHT, c->columns / 12 > 2 ? c->columns / 12 : 2);
     return true;
@@ -124,7 +125,7 @@ static void add_chart_row(const canvas *c, int row, double floor_loss, aa_text *
     aa_text_add(t, label.len ? " \xE2\x94\xA4" : " \xE2\x94\x82");
     if (label.failed) t->failed = true;
     aa_text_release(&label);
-    bool is_floor = floor_loss > 0 && ROWS - 1 - place(&c->y, floor_loss, ROWS) == row;
+    bool is_floor = floor_loss >= c->y.lo && ROWS - 1 - place(&c->y, floor_loss, ROWS) == row;
     int end = c->columns;
     while (end > 0 && !is_floor && !c->dots[row][end - 1] && !c->point[row][end - 1]) end--;
     for (int i = 0; i < end; i++) {
@@ -174,7 +175,7 @@ static void add_chart(const aa_journal *j, const aa__summary *s, int width, aa_t
     aa_text_printf(t, "\n%*sloss, nats per token%s\n", LABEL, "", c.y.log ? ", log scale" : "");
     if (j->n_evals > 0)
         aa_text_printf(t, "  \xE2\xA0\x92 training  \xE2\x97\x8F validation%s\n",
-                       s->floor > 0 ? "  \xE2\x94\x88 floor" : "");
+                       s->floor >= c.y.lo ? "  \xE2\x94\x88 floor" : "");
     for (int row = 0; row < ROWS; row++) add_chart_row(&c, row, s->floor, t);
     add_x_axis(&c, t);
 }
