@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 
@@ -60,9 +61,7 @@ def check(condition, what, result=None):
 
 
 def start(*args, env=None, cwd=None, limits=None, stdout=None):
-    """The program running in the background, output into files. limits: rlimit -> value."""
-    out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
-
+    """The program running in the background, its output being read. limits: rlimit -> value."""
     def prepare():
         signal.signal(signal.SIGINT, signal.SIG_DFL)     # a background shell ignores it
         for name, value in (limits or {}).items():
@@ -71,10 +70,21 @@ def start(*args, env=None, cwd=None, limits=None, stdout=None):
             resource.setrlimit(name, (value, value))
 
     process = subprocess.Popen([PROGRAM] + [str(a) for a in args], stdin=subprocess.DEVNULL,
-                               stdout=stdout or out, stderr=err, cwd=cwd, preexec_fn=prepare,
-                               env={**os.environ, **(env or {})}, restore_signals=False)
-    process.files, process.words, process.began = (out, err), [str(a) for a in args], time.time()
+                               stdout=stdout or subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd,
+                               preexec_fn=prepare, env={**os.environ, **(env or {})},
+                               restore_signals=False)
+    process.words, process.began = [str(a) for a in args], time.time()
+    process.texts = [b"", b""]
+    process.readers = [threading.Thread(target=drain, args=(process, i, stream), daemon=True)
+                       for i, stream in enumerate((process.stdout, process.stderr)) if stream]
+    for reader in process.readers:
+        reader.start()
     return process
+
+
+def drain(process, i, stream):
+    with stream:
+        process.texts[i] = stream.read()
 
 
 def finish(process, timeout=60):
@@ -92,14 +102,12 @@ def finish(process, timeout=60):
                                  f"{timeout} s")
         time.sleep(0.002)
     process.returncode = os.waitstatus_to_exitcode(status)
-    texts = []
-    for file in process.files:
-        file.seek(0)
-        texts.append(file.read().decode("utf-8", "replace"))
-        file.close()
+    wall_s = time.time() - process.began
+    for reader in process.readers:
+        reader.join()
+    texts = [text.decode("utf-8", "replace") for text in process.texts]
     unit = 1 if sys.platform == "darwin" else 1024
-    return Result(process.words, process.returncode, *texts, time.time() - process.began,
-                  usage.ru_maxrss * unit)
+    return Result(process.words, process.returncode, *texts, wall_s, usage.ru_maxrss * unit)
 
 
 def run(*args, timeout=60, **how):

@@ -9,10 +9,10 @@ import time
 from e2e import DEEP, SLOW, case, check, done, finish, main, refused, run, same_run, start
 from e2e import tiny_run
 
-STEPS = 600
-RUN = ["--budget", f"{STEPS}steps", "--checkpoint-every", "20steps", "--eval-every", "50steps",
+STEPS = 300
+RUN = ["--budget", f"{STEPS}steps", "--checkpoint-every", "25steps", "--eval-every", "100steps",
        "--log-every", "1steps", "--keep", "2"]
-KILLS = 30 if DEEP else 10
+KILLS = 30 if DEEP else 6
 
 
 def reference():
@@ -27,8 +27,7 @@ def reference():
 def end_after(process, delay, with_signal):
     """Sends the signal after the delay; returns the result of the process."""
     time.sleep(delay)
-    if process.poll() is None:
-        process.send_signal(with_signal)
+    os.kill(process.pid, with_signal)       # not yet waited for, so the number is still its own
     return finish(process, 120)
 
 
@@ -107,7 +106,7 @@ def leftovers_are_swept():
     end_after(process, 0.5 * reference(), signal.SIGKILL)
     if not os.path.exists("left/last"):
         return
-    for name in ("step-40.tmp", "step-600.tmp"):
+    for name in ("step-40.tmp", f"step-{STEPS}.tmp"):
         os.makedirs(f"left/{name}", exist_ok=True)
         pathlib.Path(f"left/{name}/model.safetensors").write_bytes(b"half")
     done("train", "--resume", "left", timeout=120)
@@ -120,7 +119,8 @@ def resume_of_a_finished_run():
     reference()
     shutil.copytree("whole", "finished", symlinks=True)
     result = run("train", "--resume", "finished")
-    check(result.status in (0, 1, 2), "a finished run", result)
+    said = any(word in result.err for word in ("finished", "complete", "budget"))
+    check(result.status == 0 or said, "it does not say that nothing is left to do", result)
     same_run("whole", "finished")
 
 

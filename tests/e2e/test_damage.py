@@ -51,7 +51,7 @@ if DEEP:
 
 # file of the run -> commands that read it
 MODEL = [["generate", "bad", "--prompt", "Ann", "--tokens", "3"],
-         ["eval", "bad", "--data", "text.txt"], ["info", "bad"]]
+         ["eval", "bad", "--data", "text.txt"], ["info", "bad/last"]]
 RESUME = [["train", "--resume", "bad"]]
 READERS = {
     "last/model.safetensors": MODEL + RESUME,
@@ -143,7 +143,7 @@ def odd_texts():
         result = run(*tiny_run("odd", "--budget", "3steps", data=name), timeout=20)
         check(result.status in (0, 1, 2), f"{name}: status {result.status}", result)
         if result.status:
-            refused(result, result.status, name)
+            refused(result, result.status, "jsonl" if name.endswith("jsonl") else "text")
     os.makedirs("nothing", exist_ok=True)
     refused(run(*tiny_run("odd2", "--budget", "3steps", data="nothing")), 1, "nothing")
 

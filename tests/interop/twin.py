@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
-from e2e import case, check, done, main, write_text  # noqa: E402
+from e2e import case, check, done, main, write_text
 
 STEPS = 50
 TOLERANCE = 1e-3
