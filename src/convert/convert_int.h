@@ -14,7 +14,7 @@
 /* Opens dir (which holds a config.json) as a source; s is zeroed and has its path. */
 aa_status aa__hf_open(aa_source *s, const char *dir, aa_err *err) AA_MUST_USE;
 
-/* What kind of thing dir/name is; absent when it cannot be asked. */
-aa_sys_kind aa__kind_of(const char *dir, const char *name);
+/* What kind of thing dir/name is. */
+aa_status aa__kind_of(aa_sys_kind *out, const char *dir, const char *name, aa_err *err) AA_MUST_USE;
 
 #endif

@@ -108,12 +108,16 @@ static aa_status open_index(hf_self *self, const char *dir, aa_err *err) {
 }
 
 static aa_status open_weights(hf_self *self, const char *dir, aa_err *err) {
-    if (aa__kind_of(dir, AA__HF_WEIGHTS) == AA_SYS_FILE) {
+    aa_sys_kind one, index;
+
+    AA_TRY(aa__kind_of(&one, dir, AA__HF_WEIGHTS, err));
+    if (one == AA_SYS_FILE) {
         self->shards = aa_heap_alloc(1, sizeof *self->shards);
         if (!self->shards) return aa_fail_memory(err, "the list of weight files", 0);
         return open_shard(self, dir, AA__HF_WEIGHTS, err);
     }
-    if (aa__kind_of(dir, AA__HF_INDEX) == AA_SYS_FILE) return open_index(self, dir, err);
+    AA_TRY(aa__kind_of(&index, dir, AA__HF_INDEX, err));
+    if (index == AA_SYS_FILE) return open_index(self, dir, err);
     return aa_fail(err, AA_ENOTFOUND, "'%s' has neither " AA__HF_WEIGHTS " nor " AA__HF_INDEX
                    "; weights in other formats must be saved as safetensors first", dir);
 }
@@ -144,7 +148,10 @@ static aa_status parse_active(aa_source *s, const json_t *o, const char *path, a
 }
 
 static aa_status read_active(aa_source *s, const char *dir, aa_err *err) {
-    if (aa__kind_of(dir, AA__HF_ACTIVE) == AA_SYS_ABSENT) return AA_OK;
+    aa_sys_kind kind;
+
+    AA_TRY(aa__kind_of(&kind, dir, AA__HF_ACTIVE, err));
+    if (kind == AA_SYS_ABSENT) return AA_OK;
     char *path = aa_path_join(dir, AA__HF_ACTIVE);
     json_t *o = NULL;
     aa_status st = path ? aa_json_load(&o, path, err) : aa_fail_memory(err, "a path", 0);
@@ -273,6 +280,7 @@ static aa_status hf_check_all_read(aa_source *s, aa_err *err) {
 
 aa_status aa__hf_open(aa_source *s, const char *dir, aa_err *err) {
     hf_self *self = aa_heap_alloc(1, sizeof *self);
+    aa_sys_kind tokenizer;
 
     if (!self) return aa_fail_memory(err, "a model source", sizeof *self);
     s->self = self;
@@ -283,7 +291,8 @@ aa_status aa__hf_open(aa_source *s, const char *dir, aa_err *err) {
     AA_TRY(read_config(s, dir, err));
     AA_TRY(open_weights(self, dir, err));
     AA_TRY(read_active(s, dir, err));
-    if (aa__kind_of(dir, AA__HF_TOKENIZER) == AA_SYS_ABSENT) return AA_OK;
+    AA_TRY(aa__kind_of(&tokenizer, dir, AA__HF_TOKENIZER, err));
+    if (tokenizer == AA_SYS_ABSENT) return AA_OK;
     s->tokenizer_path = aa_path_join(dir, AA__HF_TOKENIZER);
     return s->tokenizer_path ? AA_OK : aa_fail_memory(err, "a path", 0);
 }

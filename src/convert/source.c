@@ -6,13 +6,16 @@
 #include "base/memory.h"
 #include "convert/convert_int.h"
 
-aa_sys_kind aa__kind_of(const char *dir, const char *name) {
-    aa_sys_info info = {.kind = AA_SYS_ABSENT};
+aa_status aa__kind_of(aa_sys_kind *out, const char *dir, const char *name, aa_err *err) {
+    aa_sys_info info;
     char *path = aa_path_join(dir, name);
 
-    if (path && aa_sys_stat(&info, path)) info.kind = AA_SYS_ABSENT;
+    if (!path) return aa_fail_memory(err, "a path", 0);
+    int no = aa_sys_stat(&info, path);
+    aa_status st = no ? aa_fail_errno(err, no, "cannot open", path) : AA_OK;
+    if (!st) *out = info.kind;
     aa_heap_free(path);
-    return info.kind;
+    return st;
 }
 
 /* A run's link is resolved once, so that a run that is still going and moves its links cannot give
@@ -27,11 +30,25 @@ static char *follow(const char *run, const char *link) {
     return aa_path_join(run, target);
 }
 
+/* The checkpoint that a run directory's links mean, or NULL if it has none. */
+static aa_status follow_links(const char *run, char **out, aa_err *err) {
+    static const char *const links[] = {"best", "last"};
+    aa_sys_kind kind;
+
+    *out = NULL;
+    for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
+        AA_TRY(aa__kind_of(&kind, run, links[i], err));
+        if (kind != AA_SYS_DIR) continue;
+        *out = follow(run, links[i]);
+        return *out ? AA_OK : aa_fail_memory(err, "a path", 0);
+    }
+    return AA_OK;
+}
+
 /* The directory with the config.json that path means. */
 static aa_status resolve(const char *path, char **out, aa_err *err) {
-    static const char *const links[] = {"best", "last"};
     aa_sys_info info;
-    char *dir = NULL;
+    aa_sys_kind config, journal;
     int no = aa_sys_stat(&info, path);
 
     if (no) return aa_fail_errno(err, no, "cannot open", path);
@@ -40,20 +57,18 @@ static aa_status resolve(const char *path, char **out, aa_err *err) {
     if (info.kind != AA_SYS_DIR)
         return aa_fail(err, AA_EUNSUPPORTED, "'%s' is a file; a model is a run directory or a "
                        "directory with config.json and model.safetensors: give that", path);
-    if (aa__kind_of(path, AA__HF_CONFIG) == AA_SYS_FILE) dir = aa_heap_strdup(path);
-    else
-        for (size_t i = 0; !dir && i < 2; i++) {
-            if (aa__kind_of(path, links[i]) != AA_SYS_DIR) continue;
-            dir = follow(path, links[i]);
-            if (!dir) return aa_fail_memory(err, "a path", 0);
-        }
-    if (!dir && aa__kind_of(path, "journal.jsonl") == AA_SYS_FILE)
+    AA_TRY(aa__kind_of(&config, path, AA__HF_CONFIG, err));
+    if (config == AA_SYS_FILE) {
+        *out = aa_heap_strdup(path);
+        return *out ? AA_OK : aa_fail_memory(err, "a path", 0);
+    }
+    AA_TRY(follow_links(path, out, err));
+    if (*out) return AA_OK;
+    AA_TRY(aa__kind_of(&journal, path, "journal.jsonl", err));
+    if (journal == AA_SYS_FILE)
         return aa_fail(err, AA_ENOTFOUND, "the run '%s' has no checkpoint yet", path);
-    if (!dir)
-        return aa_fail(err, AA_ENOTFOUND, "'%s' is no model: it holds neither config.json nor a "
-                       "checkpoint `best` or `last`", path);
-    *out = dir;
-    return AA_OK;
+    return aa_fail(err, AA_ENOTFOUND, "'%s' is no model: it holds neither config.json nor a "
+                   "checkpoint `best` or `last`", path);
 }
 
 aa_status aa_source_open(aa_source **out, const char *path, aa_err *err) {

@@ -1,0 +1,299 @@
+"""Models made by transformers, read by autoane; and written again by autoane, read by transformers.
+
+    hf.py [PROGRAM] [case ...]        PROGRAM: the autoane to test (default: AUTOANE, build/autoane)
+
+Every weight of the models is random, biases and norms too, and large enough that each one moves
+the logits. The models have no tokenizer, so that a prompt is its bytes. Compared are the mean loss
+of a text of 600 tokens (a position encoding that is a little wrong shows beyond the first hundred),
+and greedy texts of 200 tokens, up to the first tie: where the two best logits of transformers are
+closer than the tolerance, either choice is right.
+"""
+import json
+import logging
+import os
+import pathlib
+import shutil
+import sys
+import warnings
+
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+if len(sys.argv) > 1 and os.sep in sys.argv[1]:
+    os.environ["AUTOANE"] = sys.argv.pop(1)
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, LlamaModel
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
+from e2e import case, check, done, main, refused, run, write_text  # noqa: E402
+
+TOLERANCE = 1e-4
+TOKENS = 200
+BYTES = 257                                   # ids of the byte tokenizer; 256 ends a text
+SHAPE = dict(vocab_size=BYTES, hidden_size=48, intermediate_size=80, num_hidden_layers=3,
+             num_attention_heads=6, num_key_value_heads=2, max_position_embeddings=1024,
+             bos_token_id=None, eos_token_id=None, pad_token_id=None)
+LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+              original_max_position_embeddings=64)
+
+
+def random_model(kind, config, seed=1):
+    torch.manual_seed(seed)
+    model = kind(config).eval()
+    # A large tied embedding would repeat its input for ever.
+    table = 0.1 if config.tie_word_embeddings else 0.5
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" in name:
+                weight.uniform_(0.5, 1.5)
+            elif name.endswith("bias"):
+                weight.normal_(0, 0.3)
+            else:
+                weight.normal_(0, table if "embed" in name or "lm_head" in name
+                               else 1.5 * weight.shape[1] ** -0.5)
+    return model
+
+
+def load(where):
+    """from_pretrained, with every weight accounted for and nothing said about it."""
+    said = []
+    listener = logging.Handler(logging.WARNING)
+    listener.emit = lambda record: said.append(record.getMessage())
+    logging.getLogger("transformers").addHandler(listener)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model, info = AutoModelForCausalLM.from_pretrained(
+            where, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+    logging.getLogger("transformers").removeHandler(listener)
+    check(not said, f"{where}: transformers warns: {said}")
+    for what, names in info.items():
+        check(not names, f"{where}: {what}: {names}")
+    return model.eval()
+
+
+def text_file():
+    """One document (plain text would be cut into several)."""
+    if not os.path.exists("text.jsonl"):
+        text = pathlib.Path(write_text("long.txt", 2000)).read_text(encoding="utf-8")[:600]
+        pathlib.Path("text.txt").write_text(text, encoding="utf-8")
+        pathlib.Path("text.jsonl").write_text(json.dumps({"text": text}) + "\n")
+    return "text.jsonl"
+
+
+@torch.no_grad()
+def same_answers(where, model):
+    """autoane on the directory `where` computes what `model` computes. Returns its greedy ids."""
+    loss = done("eval", where, "--data", text_file(), "--json").json()
+    row = torch.tensor([list(pathlib.Path("text.txt").read_bytes()) + [256]])
+    theirs = torch.nn.functional.cross_entropy(model(row).logits[0, :-1], row[0, 1:]).item()
+    check(abs(loss["loss"] - theirs) <= TOLERANCE,
+          f"{where}: loss {loss['loss']:.7f}, transformers {theirs:.7f}")
+
+    prompt = "Once there was a small bird who lost its hat. " * 2
+    ours = done("generate", where, "--prompt", prompt, "--tokens", TOKENS, "--greedy",
+                "--ignore-eos", "--json").json()
+    ids = ours["prompt_ids"]
+    check(ids[-len(prompt):] == list(prompt.encode()), f"{where}: prompt ids {ids}")
+    check(len(ours["ids"]) == TOKENS, f"{where}: {len(ours['ids'])} tokens")
+    logits = model(torch.tensor([ids + ours["ids"]])).logits[0, len(ids) - 1:-1]
+    (best, second), theirs = logits.topk(2).values.T, logits.argmax(-1)
+    for i, (mine, other) in enumerate(zip(ours["ids"], theirs.tolist())):
+        gap = (best[i] - second[i]).item()
+        if mine != other:
+            check(gap <= TOLERANCE, f"{where}: token {i} is {mine}, transformers takes {other} "
+                  f"by {gap:.2e}")
+            break
+    check(len(set(ours["ids"])) > 3, f"{where}: too dull a text to tell: {ours['ids'][:9]}")
+    return ours["ids"]
+
+
+def both_ways(name, model, **how):
+    """Their directory read by us; then ours, written after an update, read by them."""
+    model.save_pretrained(name, **how)
+    return there_and_back(name)
+
+
+def there_and_back(name):
+    reference = load(name)
+    ids = same_answers(name, reference)
+    done("train", "--base", name, "--data", write_text("corpus.txt", 60000), "--out", f"{name}-run",
+         "--seq", "1024", "--batch-tokens", "1024", "--budget", "1steps", "--eval-tokens", "1024",
+         "--lr", "1e-5", "--seed", "3")
+    where = f"{name}-run/last"
+    same_answers(where, load(where))
+    theirs, ours = reference.config.to_dict(), load(where).config.to_dict()
+    for key in theirs:
+        if key not in ("transformers_version", "dtype", "_name_or_path", "pad_token_id",
+                       "bos_token_id", "eos_token_id", "initializer_range", "max_window_layers",
+                       "architectures"):
+            check(theirs[key] == ours.get(key), f"{name}: {key}: {theirs[key]} became "
+                  f"{ours.get(key)}")
+    return ids
+
+
+def with_config(name, change):
+    """Rewrites name/config.json: change(dict)."""
+    path = pathlib.Path(name) / "config.json"
+    config = json.loads(path.read_text())
+    change(config)
+    path.write_text(json.dumps(config))
+
+
+@case
+def llama_grouped_queries():
+    both_ways("llama", random_model(LlamaForCausalLM, LlamaConfig(**SHAPE)))
+
+
+@case
+def llama_tied():
+    both_ways("tied", random_model(LlamaForCausalLM,
+                                   LlamaConfig(**SHAPE, tie_word_embeddings=True)))
+
+
+@case
+def llama_biases():
+    both_ways("biases", random_model(LlamaForCausalLM,
+                                     LlamaConfig(**SHAPE, attention_bias=True, mlp_bias=True)))
+
+
+@case
+def llama_wide_heads():
+    both_ways("wide", random_model(LlamaForCausalLM, LlamaConfig(**SHAPE, head_dim=16)))
+
+
+@case
+def qwen2():
+    both_ways("qwen2", random_model(Qwen2ForCausalLM, Qwen2Config(**SHAPE)))
+
+
+@case
+def qwen2_tied_eps():
+    both_ways("eps", random_model(Qwen2ForCausalLM, Qwen2Config(
+        **SHAPE, tie_word_embeddings=True, rms_norm_eps=1e-2)))
+
+
+@case
+def qwen3_head_dim():
+    both_ways("qwen3", random_model(Qwen3ForCausalLM, Qwen3Config(**SHAPE, head_dim=20)))
+
+
+@case
+def qwen3_biases():
+    both_ways("qwen3b", random_model(Qwen3ForCausalLM, Qwen3Config(
+        **SHAPE, head_dim=12, attention_bias=True, tie_word_embeddings=True)))
+
+
+@case
+def rope_theta():
+    both_ways("theta", random_model(LlamaForCausalLM, LlamaConfig(
+        **SHAPE, rope_parameters=dict(rope_type="default", rope_theta=300.0))))
+
+
+@case
+def rope_linear():
+    both_ways("linear", random_model(LlamaForCausalLM, LlamaConfig(
+        **SHAPE, rope_parameters=dict(rope_type="linear", rope_theta=2000.0, factor=4.0))))
+
+
+@case
+def rope_llama3():
+    both_ways("llama3", random_model(LlamaForCausalLM, LlamaConfig(
+        **SHAPE, rope_parameters=dict(**LLAMA3, rope_theta=5000.0))))
+
+
+@case
+def rope_keys_of_transformers_4():
+    for name, scaling in (("old-plain", None), ("old-linear", dict(type="linear", factor=4.0)),
+                          ("old-llama3", LLAMA3)):
+        random_model(LlamaForCausalLM, LlamaConfig(**SHAPE)).save_pretrained(name)
+
+        def old(config):
+            config.pop("rope_parameters")
+            config.update(rope_theta=700.0, rope_scaling=scaling,
+                          torch_dtype=config.pop("dtype", "float32"))
+        with_config(name, old)
+        same_answers(name, load(name))
+
+
+@case
+def half_precision():
+    for dtype in (torch.bfloat16, torch.float16):
+        name = str(dtype).split(".")[1]
+        model = random_model(Qwen3ForCausalLM, Qwen3Config(**SHAPE, head_dim=20))
+        model.to(dtype).save_pretrained(name)
+        kept = load_file(f"{name}/model.safetensors")
+        check(all(t.dtype == dtype for t in kept.values()), f"{name} was not saved as such")
+        same_answers(name, load(name))
+
+
+@case
+def shards():
+    model = random_model(LlamaForCausalLM, LlamaConfig(**SHAPE))
+    both_ways("shards", model, max_shard_size="60KB")
+    files = list(pathlib.Path("shards").glob("model-*.safetensors"))
+    check(len(files) > 2, f"only {len(files)} files")
+    files[1].unlink()
+    refused(run("eval", "shards", "--data", text_file()), 1, files[1].name)
+
+
+@case
+def bare_model():
+    """LlamaModel.save_pretrained: names without "model.", no head."""
+    model = random_model(LlamaModel, LlamaConfig(**SHAPE, tie_word_embeddings=True))
+    model.save_pretrained("bare")
+    names = load_file("bare/model.safetensors")
+    check("embed_tokens.weight" in names, f"names: {list(names)[:3]}")
+    same_answers("bare", load("bare"))
+
+
+@case
+def saved_again():
+    """What transformers saves from our directory holds the same bytes, and our header is sound."""
+    done("train", "--data", write_text("corpus.txt", 60000), "--out", "run", "--arch", "qwen3",
+         "--dim", "32", "--layers", "2", "--heads", "4", "--kv-heads", "2", "--head-dim", "12",
+         "--ffn", "64", "--seq", "64", "--no-tied", "--tokenizer", "bytes", "--batch-tokens", "256",
+         "--budget", "5steps", "--eval-tokens", "256")
+    load("run/last").save_pretrained("again")
+    ours, theirs = (load_file(f"{d}/model.safetensors") for d in ("run/last", "again"))
+    check(ours.keys() == theirs.keys(), f"{ours.keys() ^ theirs.keys()}")
+    for name in ours:
+        check(torch.equal(ours[name], theirs[name]), f"{name} differs")
+    with safe_open("run/last/model.safetensors", "pt") as f:
+        check(f.metadata()["format"] == "pt", f"metadata {f.metadata()}")
+    raw = pathlib.Path("run/last/model.safetensors").read_bytes()
+    check((8 + int.from_bytes(raw[:8], "little")) % 64 == 0, "the buffer is not aligned")
+    keep = ["--prompt", "abc", "--tokens", "20", "--greedy", "--json"]
+    check(done("generate", "run/last", *keep).json()["ids"]
+          == done("generate", "again", *keep).json()["ids"], "the copy speaks otherwise")
+
+
+@case
+def foreign_features_are_refused():
+    random_model(LlamaForCausalLM, LlamaConfig(**SHAPE)).save_pretrained("base")
+    changes = [
+        ("hidden_act", dict(hidden_act="gelu")),
+        ("yarn", dict(rope_parameters=dict(rope_type="yarn", factor=4.0, rope_theta=1e4))),
+        ("mixtral", dict(model_type="mixtral", architectures=["MixtralForCausalLM"])),
+        ("num_local_experts", dict(num_local_experts=8)),
+        ("sliding_window", dict(sliding_window=32)),
+        ("quantization_config", dict(quantization_config=dict(quant_method="gptq", bits=4))),
+        ("q_proj.bias", dict(attention_bias=True)),
+        ("lm_head", dict(tie_word_embeddings=True)),
+        ("[257,48]", dict(vocab_size=300)),
+    ]
+    for word, change in changes:
+        shutil.copytree("base", "changed", dirs_exist_ok=True)
+        with_config("changed", lambda config: config.update(change))
+        refused(run("eval", "changed", "--data", text_file()), 1, word)
+    weights = load_file("base/model.safetensors")
+    shutil.copytree("base", "extra", dirs_exist_ok=True)
+    weights["model.layers.0.mlp.router.weight"] = torch.zeros(3)
+    save_file(weights, "extra/model.safetensors", metadata={"format": "pt"})
+    refused(run("eval", "extra", "--data", text_file()), 1, "router")
+
+
+if __name__ == "__main__":
+    main()
