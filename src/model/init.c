@@ -5,6 +5,10 @@
  *     embedding, head      normal, std 0.02
  *     norms 1, biases 0
  *
+ * Zero output projections start every block as the identity, so that the small embedding is not
+ * drowned by the branches. Measured with preset micro on 300k bytes of English text, AdamW at 2e-3:
+ * 2.09 to 2.11 nats per byte (two seeds) against 2.55 with the scaled ones.
+ *
  * Each row draws from its own stream, keyed by the seed and its name, element i being number i of
  * the stream: adding, removing or reordering rows changes no other row.
  */
