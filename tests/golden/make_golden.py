@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Makes tests/golden/data/*.bin: logits, loss and every gradient of two-layer toys, computed by the
-transformers library in float64. Run it by hand when a case is added (needs torch and transformers):
+"""Makes tests/golden/data/*.bin: logits, loss and every gradient of two-layer toys, computed by
+the transformers library in float64. Run by hand when a case is added (torch, transformers):
 
     python tests/golden/make_golden.py
 
-Weights and tokens are the formula of tests/support/toy.h, so only results are stored. A file is a list
-of entries: name (72 bytes, zero-padded), number of values (uint64), values (float32), little-endian.
-The residual scale s, which transformers does not know, is folded into the last map of each branch: the
-gradient of W is then s times that of s W.
+Weights and tokens are the formula of tests/support/toy.h, so only results are stored. A file is a
+list of entries: name (72 bytes, zero-padded), number of values (uint64), values (float32),
+little-endian. The residual scale s, which transformers does not know, is folded into the last map
+of each branch: the gradient of W is then s times that of s W.
 """
 import os
 import struct
