@@ -275,7 +275,7 @@ static void initial_weights(void **state) {
     aa_model_init_weights(&b.model, 7, AA_INIT_ZERO_OUT);
     check_spread(&a, "model.embed_tokens.weight", 0.02);
     check_spread(&a, "model.layers.1.self_attn.q_proj.weight", 1 / sqrt(3 * 48));
-    check_spread(&a, "model.layers.0.mlp.down_proj.weight", 1 / sqrt(3 * 80) / 2);
+    check_spread(&a, "model.layers.0.mlp.down_proj.weight", 0.2 / sqrt(3 * 80) / 2);
     check_spread(&b, "model.layers.0.mlp.down_proj.weight", 0);
     check_spread(&b, "model.layers.0.mlp.up_proj.bias", 0);
     check_spread(&b, "model.norm.weight", 1);
