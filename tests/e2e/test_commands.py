@@ -152,7 +152,7 @@ def json_objects():
             ("prompt_ids", "ids", "text", "tokens_per_s"),
         ("plan", *TINY, "--data", "text.txt"):
             ("params", "peak_bytes", "flop_per_token", "predicted_tokens_per_s"),
-        ("bench", "step", *SHAPE):
+        ("bench", "step", *SHAPE, "--seconds", "1"):
             ("tokens_per_s_median", "tokens_per_s_best", "flop_per_token", "peak_gflops",
              "share_of_peak", "isa", "threads"),
     }
