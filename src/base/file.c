@@ -8,23 +8,27 @@
 #include "base/memory.h"
 
 #define BUFFER_BYTES ((size_t)1 << 18)
+#define WRITE_BYTES ((size_t)1 << 30) /* macOS refuses to write more than INT_MAX at once */
 
 struct aa_outfile {
     char *path, *temporary, *dir;
-    unsigned char *buffer; size_t fill;
+    unsigned char *buffer;
+    size_t fill;
     aa_digester *digester;
     uint64_t size;
-    int fd, failure;                      /* errno of the first failed write */
+    int fd, failure; /* errno of the first failed write */
 };
 
 aa_status aa_map_open(aa_sys_map *out, const char *path, aa_err *err) {
     int no = aa_sys_map_open(out, path);
+    if (no == EINVAL) return aa_fail(err, AA_EIO, "cannot read '%s': not a regular file", path);
     return no ? aa_fail_errno(err, no, "cannot read", path) : AA_OK;
 }
 
 char *aa_path_join(const char *dir, const char *name) {
     size_t n = strlen(dir);
-    return n && dir[n - 1] == '/' ? aa_heap_printf("%s%s", dir, name) : aa_heap_printf("%s/%s", dir, name);
+    return n && dir[n - 1] == '/' ? aa_heap_printf("%s%s", dir, name)
+                                  : aa_heap_printf("%s/%s", dir, name);
 }
 
 aa_status aa_make_dirs(const char *path, aa_err *err) {
@@ -48,20 +52,39 @@ static void free_outfile(aa_outfile *f) {
     aa_heap_free(f);
 }
 
-aa_status aa_outfile_open(aa_outfile **out, const char *path, aa_err *err) {
+/* A name that exists is the remains of a process of the same id that was killed, or belongs to one
+ * in another container: take the next. */
+static int open_temporary(aa_outfile *f) {
     static atomic_uint counter;
+    int no = EEXIST;
+    for (int i = 0; i < 1000 && no == EEXIST; i++) {
+        aa_heap_free(f->temporary);
+        f->temporary =
+            aa_heap_printf("%s.%ld-%u.tmp", f->path, (long)getpid(), atomic_fetch_add(&counter, 1));
+        if (!f->temporary) return ENOMEM;
+        f->fd = open(f->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        no = f->fd < 0 ? errno : 0;
+    }
+    return no;
+}
+
+aa_status aa_outfile_open(aa_outfile **out, const char *path, aa_err *err) {
+    aa_sys_info info;
+    /* The rename would put a file in the place of a device. */
+    if (!aa_sys_stat(&info, path) && info.kind != AA_SYS_ABSENT && info.kind != AA_SYS_FILE)
+        return aa_fail(err, AA_EIO, "cannot write '%s': it is %s", path,
+                       info.kind == AA_SYS_DIR ? "a directory" : "not a regular file");
     aa_outfile *f = aa_heap_alloc(1, sizeof *f);
     if (!f) return aa_fail_memory(err, "writing a file", sizeof *f);
     f->fd = -1;
     f->path = aa_heap_strdup(path);
     f->dir = directory_of(path);
-    f->temporary = aa_heap_printf("%s.%ld-%u.tmp", path, (long)getpid(), atomic_fetch_add(&counter, 1));
     f->buffer = aa_heap_alloc(BUFFER_BYTES, 1);
     aa_status st = AA_OK;
-    if (!f->path || !f->dir || !f->temporary || !f->buffer) st = aa_fail_memory(err, "writing a file", BUFFER_BYTES);
+    if (!f->path || !f->dir || !f->buffer) st = aa_fail_memory(err, "writing a file", BUFFER_BYTES);
     if (!st) st = aa_digester_new(&f->digester, err);
-    if (!st && (f->fd = open(f->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0)
-        st = aa_fail_errno(err, errno, "cannot write", path);
+    int no = st ? 0 : open_temporary(f);
+    if (no) st = aa_fail_errno(err, no, "cannot write", path);
     if (st) free_outfile(f);
     else *out = f;
     return st;
@@ -69,9 +92,12 @@ aa_status aa_outfile_open(aa_outfile **out, const char *path, aa_err *err) {
 
 static void write_all(aa_outfile *f, const unsigned char *p, size_t n) {
     while (n && !f->failure) {
-        ssize_t done = write(f->fd, p, n);
+        ssize_t done = write(f->fd, p, n < WRITE_BYTES ? n : WRITE_BYTES);
         if (done < 0 && errno == EINTR) continue;
-        if (done < 0) { f->failure = errno; return; }
+        if (done < 0) {
+            f->failure = errno;
+            return;
+        }
         p += done;
         n -= (size_t)done;
     }
@@ -87,7 +113,10 @@ void aa_outfile_write(aa_outfile *f, const void *p, size_t n) {
     aa_digester_add(f->digester, p, n);
     f->size += n;
     if (n > BUFFER_BYTES - f->fill) drain(f);
-    if (n >= BUFFER_BYTES) { write_all(f, p, n); return; }
+    if (n >= BUFFER_BYTES) {
+        write_all(f, p, n);
+        return;
+    }
     memcpy(f->buffer + f->fill, p, n);
     f->fill += n;
 }

@@ -18,11 +18,13 @@ typedef struct aa_outfile aa_outfile;
 aa_status aa_outfile_open(aa_outfile **out, const char *path, aa_err *err) AA_MUST_USE;
 void aa_outfile_write(aa_outfile *f, const void *p, size_t n);
 uint64_t aa_outfile_size(const aa_outfile *f);
-aa_status aa_outfile_commit(aa_outfile *f, aa_digest *out_digest, aa_err *err) AA_MUST_USE;  /* frees f */
-void aa_outfile_abort(aa_outfile *f);                          /* removes the temporary, frees f    */
+/* Both free f; abort removes the temporary. */
+aa_status aa_outfile_commit(aa_outfile *f, aa_digest *out_digest, aa_err *err) AA_MUST_USE;
+void aa_outfile_abort(aa_outfile *f);                          /* removes the temporary, frees f */
 
-aa_status aa_file_write(const char *path, const void *p, size_t n, aa_err *err) AA_MUST_USE;  /* atomic */
-char *aa_path_join(const char *dir, const char *name);         /* heap; NULL when out of memory     */
+/* A whole file by the same way. */
+aa_status aa_file_write(const char *path, const void *p, size_t n, aa_err *err) AA_MUST_USE;
+char *aa_path_join(const char *dir, const char *name);         /* heap; NULL when out of memory */
 aa_status aa_make_dirs(const char *path, aa_err *err) AA_MUST_USE;
 
 #endif

@@ -1,6 +1,7 @@
 #include "base/json.h"
 #include <math.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include "base/file.h"
 #include "base/memory.h"
@@ -11,7 +12,8 @@
 static void *json_alloc(size_t n) { return aa_heap_alloc(n, 1); }
 static void set_allocator(void) { json_set_alloc_funcs(json_alloc, aa_heap_free); }
 
-/* jansson bounds its recursion at 2048; our files never need that, and callers may recurse with larger frames. */
+/* jansson bounds its recursion at 2048; our files never need that, and callers may recurse with
+ * larger frames. */
 static bool too_deep(const char *s, size_t n) {
     int depth = 0;
     bool in_string = false;
@@ -20,8 +22,9 @@ static bool too_deep(const char *s, size_t n) {
             if (s[i] == '\\') i++;
             else if (s[i] == '"') in_string = false;
         } else if (s[i] == '"') in_string = true;
-        else if (s[i] == '{' || s[i] == '[') { if (++depth > MAX_DEPTH) return true; }
-        else if (s[i] == '}' || s[i] == ']') depth--;
+        else if (s[i] == '{' || s[i] == '[') {
+            if (++depth > MAX_DEPTH) return true;
+        } else if (s[i] == '}' || s[i] == ']') depth--;
     }
     return false;
 }
@@ -29,12 +32,18 @@ static bool too_deep(const char *s, size_t n) {
 aa_status aa_json_parse(json_t **out, const char *data, size_t n, const char *name, aa_err *err) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, set_allocator);
-    if (n > MAX_BYTES) return aa_fail(err, AA_EFORMAT, "%s: %zu bytes of JSON; the limit is %zu", name, n, MAX_BYTES);
-    if (too_deep(data, n)) return aa_fail(err, AA_EFORMAT, "%s: nested deeper than %d levels", name, MAX_DEPTH);
+    if (n > MAX_BYTES)
+        return aa_fail(err, AA_EFORMAT, "%s: %zu bytes of JSON; the limit is %zu", name, n,
+                       MAX_BYTES);
+    if (too_deep(data, n))
+        return aa_fail(err, AA_EFORMAT, "%s: nested deeper than %d levels", name, MAX_DEPTH);
     json_error_t e;
     json_t *o = json_loadb(data ? data : "", n, JSON_REJECT_DUPLICATES, &e);
-    if (!o && json_error_code(&e) == json_error_out_of_memory) return aa_fail_memory(err, "parsing JSON", n);
-    if (!o) return aa_fail(err, AA_EFORMAT, "%s: line %d, column %d: %s", name, e.line, e.column, e.text);
+    if (!o && json_error_code(&e) == json_error_out_of_memory)
+        return aa_fail_memory(err, "parsing JSON", n);
+    if (!o)
+        return aa_fail(err, AA_EFORMAT, "%s: line %d, column %d: %s", name, e.line, e.column,
+                       e.text);
     *out = o;
     return AA_OK;
 }
@@ -47,9 +56,16 @@ aa_status aa_json_load(json_t **out, const char *path, aa_err *err) {
     return st;
 }
 
-static aa_status wrong(const char *key, const char *name, const json_t *v, const char *want, aa_err *err) {
-    char *found = v ? json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
-    aa_status st = aa_fail(err, AA_EFORMAT, "%s: \"%s\" must be %s; found %.60s", name, key, want, found ? found : "nothing");
+static aa_status wrong(const char *key, const char *name, const json_t *v, const char *want,
+                       aa_err *err) {
+    bool big = json_is_object(v) || json_is_array(v);
+    char *found = v && !big ? json_dumps(v, JSON_ENCODE_ANY | JSON_ENSURE_ASCII) : NULL;
+    aa_status st = aa_fail(err, AA_EFORMAT, "%s: \"%s\" must be %s; found %.60s", name, key, want,
+                           found               ? found
+                           : json_is_object(v) ? "an object"
+                           : json_is_array(v)  ? "an array"
+                           : v                 ? "another value"
+                                               : "nothing");
     aa_heap_free(found);
     return st;
 }
@@ -59,24 +75,31 @@ static const json_t *get(const json_t *o, const char *key) {
     return json_is_null(v) ? NULL : v;
 }
 
-aa_status aa_json_int_need(const json_t *o, const char *key, const char *name, int64_t lo, int64_t hi, int64_t *out, aa_err *err) {
+aa_status aa_json_int_need(const json_t *o, const char *key, const char *name, int64_t lo,
+                           int64_t hi, int64_t *out, aa_err *err) {
     const json_t *v = get(o, key);
     char want[96];
     snprintf(want, sizeof want, "an integer from %lld to %lld", (long long)lo, (long long)hi);
-    if (!json_is_integer(v) || json_integer_value(v) < lo || json_integer_value(v) > hi) return wrong(key, name, v, want, err);
+    if (!json_is_integer(v) || json_integer_value(v) < lo || json_integer_value(v) > hi)
+        return wrong(key, name, v, want, err);
     *out = json_integer_value(v);
     return AA_OK;
 }
 
-aa_status aa_json_int(const json_t *o, const char *key, const char *name, int64_t lo, int64_t hi, int64_t def, int64_t *out, aa_err *err) {
+aa_status aa_json_int(const json_t *o, const char *key, const char *name, int64_t lo, int64_t hi,
+                      int64_t def, int64_t *out, aa_err *err) {
     if (get(o, key)) return aa_json_int_need(o, key, name, lo, hi, out, err);
     *out = def;
     return AA_OK;
 }
 
-aa_status aa_json_real(const json_t *o, const char *key, const char *name, double lo, double hi, double def, double *out, aa_err *err) {
+aa_status aa_json_real(const json_t *o, const char *key, const char *name, double lo, double hi,
+                       double def, double *out, aa_err *err) {
     const json_t *v = get(o, key);
-    if (!v) { *out = def; return AA_OK; }
+    if (!v) {
+        *out = def;
+        return AA_OK;
+    }
     char want[96];
     snprintf(want, sizeof want, "a number from %g to %g", lo, hi);
     double x = json_number_value(v);
@@ -85,14 +108,16 @@ aa_status aa_json_real(const json_t *o, const char *key, const char *name, doubl
     return AA_OK;
 }
 
-aa_status aa_json_flag(const json_t *o, const char *key, const char *name, bool def, bool *out, aa_err *err) {
+aa_status aa_json_flag(const json_t *o, const char *key, const char *name, bool def, bool *out,
+                       aa_err *err) {
     const json_t *v = get(o, key);
     if (v && !json_is_boolean(v)) return wrong(key, name, v, "true or false", err);
     *out = v ? json_is_true(v) : def;
     return AA_OK;
 }
 
-aa_status aa_json_str(const json_t *o, const char *key, const char *name, const char *def, const char **out, aa_err *err) {
+aa_status aa_json_str(const json_t *o, const char *key, const char *name, const char *def,
+                      const char **out, aa_err *err) {
     const json_t *v = get(o, key);
     if (v && !json_is_string(v)) return wrong(key, name, v, "a string", err);
     *out = v ? json_string_value(v) : def;

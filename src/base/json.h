@@ -8,16 +8,18 @@
 #include <stdint.h>
 #include "base/status.h"
 
-/* Rejects duplicate keys, NUL in strings, depth > 256 and sizes over 1 GiB. `name` is for messages. */
-aa_status aa_json_parse(json_t **out, const char *data, size_t n, const char *name, aa_err *err) AA_MUST_USE;
+/* Rejects duplicate keys, NUL in strings, depth > 256 and sizes over 1 GiB. `name` is for messages.
+ */
+aa_status aa_json_parse(json_t **out, const char *data, size_t n, const char *name,
+                        aa_err *err) AA_MUST_USE;
 aa_status aa_json_load(json_t **out, const char *path, aa_err *err) AA_MUST_USE;
 
 /* Getters: `name` is the file for messages. Absent or null keys take the default `def` where one is
- * given; the *_need forms fail with AA_EFORMAT. Range violations fail.                             */
+ * given; the *_need forms fail with AA_EFORMAT. Range violations fail. */
 aa_status aa_json_int(const json_t *o, const char *key, const char *name, int64_t lo, int64_t hi,
                       int64_t def, int64_t *out, aa_err *err) AA_MUST_USE;
-aa_status aa_json_int_need(const json_t *o, const char *key, const char *name, int64_t lo, int64_t hi,
-                           int64_t *out, aa_err *err) AA_MUST_USE;
+aa_status aa_json_int_need(const json_t *o, const char *key, const char *name, int64_t lo,
+                           int64_t hi, int64_t *out, aa_err *err) AA_MUST_USE;
 aa_status aa_json_real(const json_t *o, const char *key, const char *name, double lo, double hi,
                        double def, double *out, aa_err *err) AA_MUST_USE;
 aa_status aa_json_flag(const json_t *o, const char *key, const char *name, bool def, bool *out,

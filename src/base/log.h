@@ -7,9 +7,11 @@
 #include "base/status.h"
 
 typedef enum { AA_LOG_DEBUG, AA_LOG_INFO, AA_LOG_WARN } aa_log_level;
-typedef void aa_log_sink(void *ctx, aa_log_level level, const char *line);   /* line without newline */
+/* The line comes without a newline. */
+typedef void aa_log_sink(void *ctx, aa_log_level level, const char *line);
 
-void aa_log_set(aa_log_sink *sink, void *ctx);        /* NULL sink: silent. Not thread-safe; call first */
+/* NULL sink: silent. Not thread-safe; call first. */
+void aa_log_set(aa_log_sink *sink, void *ctx);
 void aa_log(aa_log_level level, const char *fmt, ...) AA_PRINTF(2, 3);
 
 #endif

@@ -22,18 +22,21 @@
 #define UNPOISON(p, n) ((void)(p), (void)(n))
 #endif
 
-/* ---- heap ------------------------------------------------------------------------------------------ */
+/* ---- heap ---------------------------------------------------------------------------------- */
 
 static atomic_uint_fast64_t n_calls;
 static _Atomic(const char *) guard_phase;
-static atomic_llong fail_at = -1;          /* -1: the environment was not read yet; 0: never           */
+static atomic_llong fail_at = -1; /* -1: the environment was not read yet; 0: never           */
+
+static void check_guard(void) {
+    const char *phase = atomic_load_explicit(&guard_phase, memory_order_relaxed);
+    if (!phase) return;
+    fprintf(stderr, "heap call during '%s'\n", phase);
+    aa_assert(!phase);
+}
 
 static bool must_fail(void) {
-    const char *phase = atomic_load_explicit(&guard_phase, memory_order_relaxed);
-    if (phase) {
-        fprintf(stderr, "heap call during '%s'\n", phase);
-        aa_assert(!phase);
-    }
+    check_guard();
     uint64_t n = atomic_fetch_add(&n_calls, 1) + 1;
     long long at = atomic_load(&fail_at);
     if (at < 0) {
@@ -44,7 +47,9 @@ static bool must_fail(void) {
     return at > 0 && n == (uint64_t)at;
 }
 
-void *aa_heap_alloc(size_t count, size_t size) { return must_fail() ? NULL : calloc(count ? count : 1, size ? size : 1); }
+void *aa_heap_alloc(size_t count, size_t size) {
+    return must_fail() ? NULL : calloc(count ? count : 1, size ? size : 1);
+}
 
 void *aa_heap_realloc(void *p, size_t count, size_t size) {
     size_t n;
@@ -52,7 +57,10 @@ void *aa_heap_realloc(void *p, size_t count, size_t size) {
     return realloc(p, n ? n : 1);
 }
 
-void aa_heap_free(void *p) { free(p); }
+void aa_heap_free(void *p) {
+    if (p) check_guard();
+    free(p);
+}
 
 char *aa_heap_strdup(const char *s) {
     size_t n = strlen(s) + 1;
@@ -78,24 +86,29 @@ uint64_t aa_heap_calls(void) { return atomic_load(&n_calls); }
 
 aa_status aa_fail_memory(aa_err *err, const char *what, uint64_t size_bytes) {
     if (!size_bytes) return aa_fail(err, AA_ENOMEM, "out of memory for %s", what);
-    if (size_bytes < (1 << 20)) return aa_fail(err, AA_ENOMEM, "out of memory: %llu bytes for %s", (unsigned long long)size_bytes, what);
-    return aa_fail(err, AA_ENOMEM, "out of memory: %.1f MiB for %s", (double)size_bytes / 0x1p20, what);
+    if (size_bytes < (1 << 20))
+        return aa_fail(err, AA_ENOMEM, "out of memory: %llu bytes for %s",
+                       (unsigned long long)size_bytes, what);
+    return aa_fail(err, AA_ENOMEM, "out of memory: %.1f MiB for %s", (double)size_bytes / 0x1p20,
+                   what);
 }
 
-/* ---- arenas ------------------------------------------------------------------------------------------ */
+/* ---- arenas -------------------------------------------------------------------------------- */
 
-#define PAGES_FROM ((size_t)1 << 20)       /* blocks this large are mappings of their own               */
+#define PAGES_FROM ((size_t)1 << 20) /* blocks this large are mappings of their own */
 #define BLOCK_LEAST ((size_t)64 << 10)
 
 typedef struct aa_arena_block {
     struct aa_arena_block *older;
     unsigned char *data;
-    size_t size, used, touched;            /* bytes beyond touched are still zero                        */
+    size_t size, used, touched; /* bytes beyond touched are still zero                        */
     bool pages;
 } block;
 
 void aa_arena_init(aa_arena *a, const char *name) { *a = (aa_arena){.name = name}; }
-void aa_arena_init_measure(aa_arena *a, const char *name) { *a = (aa_arena){.name = name, .measuring = true}; }
+void aa_arena_init_measure(aa_arena *a, const char *name) {
+    *a = (aa_arena){.name = name, .measuring = true};
+}
 
 static void free_block(block *b) {
     UNPOISON(b->data, b->size);
@@ -106,12 +119,19 @@ static void free_block(block *b) {
 
 static block *new_block(aa_arena *a, size_t size) {
     block *b = aa_heap_alloc(1, sizeof *b);
-    if (!b || must_fail()) { aa_heap_free(b); return NULL; }
+    if (!b || must_fail()) {
+        aa_heap_free(b);
+        return NULL;
+    }
     void *p = NULL;
     b->pages = size >= PAGES_FROM;
-    if (b->pages) { if (aa_sys_pages_alloc(&p, size)) p = NULL; }
-    else if (posix_memalign(&p, AA_ALIGN, size)) p = NULL;
-    if (!p) { aa_heap_free(b); return NULL; }
+    if (b->pages) {
+        if (aa_sys_pages_alloc(&p, size)) p = NULL;
+    } else if (posix_memalign(&p, AA_ALIGN, size)) p = NULL;
+    if (!p) {
+        aa_heap_free(b);
+        return NULL;
+    }
     b->data = p;
     b->size = size;
     b->touched = b->pages ? 0 : size;
@@ -123,22 +143,32 @@ static block *new_block(aa_arena *a, size_t size) {
 
 aa_status aa_arena_reserve(aa_arena *a, size_t size_bytes, aa_err *err) {
     if (a->measuring || !size_bytes) return AA_OK;
-    if (size_bytes > SIZE_MAX / 2 || !new_block(a, (size_bytes + AA_ALIGN - 1) & ~(size_t)(AA_ALIGN - 1)))
+    if (size_bytes > SIZE_MAX / 2 ||
+        !new_block(a, (size_bytes + AA_ALIGN - 1) & ~(size_t)(AA_ALIGN - 1)))
         return aa_fail_memory(err, a->name, size_bytes);
     return AA_OK;
 }
 
 void *aa_arena_alloc(aa_arena *a, size_t count, size_t size) {
     size_t n;
-    if (__builtin_mul_overflow(count, size, &n) || n > SIZE_MAX / 4) { a->failed = true; return NULL; }
+    if (__builtin_mul_overflow(count, size, &n) || n > SIZE_MAX / 4) {
+        a->failed = true;
+        return NULL;
+    }
     n = (n + AA_ALIGN - 1) & ~(size_t)(AA_ALIGN - 1);
     size_t used;
-    if (__builtin_add_overflow(a->used_bytes, n, &used)) { a->failed = true; return NULL; }
+    if (__builtin_add_overflow(a->used_bytes, n, &used)) {
+        a->failed = true;
+        return NULL;
+    }
     unsigned char *p = NULL;
     if (!a->measuring) {
         block *b = a->blocks;
         if (!b || b->size - b->used < n) b = new_block(a, n > BLOCK_LEAST ? n : BLOCK_LEAST);
-        if (!b) { a->failed = true; return NULL; }
+        if (!b) {
+            a->failed = true;
+            return NULL;
+        }
         p = b->data + b->used;
         UNPOISON(p, n);
         size_t dirty = b->touched > b->used ? b->touched - b->used : 0;
@@ -152,12 +182,16 @@ void *aa_arena_alloc(aa_arena *a, size_t count, size_t size) {
 }
 
 char *aa_arena_strdup(aa_arena *a, const char *s, size_t n) {
-    char *copy = aa_arena_alloc(a, n + 1, 1);
-    if (copy) memcpy(copy, s, n);
+    char *copy = aa_arena_alloc(a, n < SIZE_MAX ? n + 1 : n, 1);
+    if (copy && n) memcpy(copy, s, n);
     return copy;
 }
 
-aa_status aa_arena_status(const aa_arena *a, aa_err *err) { return a->failed ? aa_fail_memory(err, a->name, a->used_bytes) : AA_OK; }
+aa_status aa_arena_status(const aa_arena *a, aa_err *err) {
+    if (!a->failed) return AA_OK;
+    return aa_fail(err, AA_ENOMEM, "out of memory: the %s arena could not grow beyond %.1f MiB",
+                   a->name, (double)a->used_bytes / 0x1p20);
+}
 
 aa_arena_mark aa_arena_save(const aa_arena *a) {
     return (aa_arena_mark){a->blocks, a->blocks ? a->blocks->used : 0, a->used_bytes};

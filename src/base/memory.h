@@ -1,6 +1,6 @@
 /* base/memory: heap wrappers and arenas.
  *
- * Every heap block of the program (and of the libraries that let us choose) comes through aa_heap_*,
+ * Every heap block of the program (and of libraries that let us choose) comes through aa_heap_*,
  * so that two tests are possible: AA_FAIL_ALLOC_AT=n makes the n-th allocation of the process fail,
  * and a guard makes any heap call inside the step loop an assertion that names the phase.
  *
@@ -19,15 +19,15 @@
 #include <stdint.h>
 #include "base/status.h"
 
-/* NULL when out of memory or when count*size overflows; aa_heap_free(NULL) is fine. alloc zeroes. */
+/* NULL when out of memory or count*size overflows; aa_heap_free(NULL) is fine. alloc zeroes. */
 void *aa_heap_alloc(size_t count, size_t size);
 void *aa_heap_realloc(void *p, size_t count, size_t size);    /* new part is not zeroed */
 void  aa_heap_free(void *p);
 char *aa_heap_strdup(const char *s);
 char *aa_heap_printf(const char *fmt, ...) AA_PRINTF(1, 2);   /* NULL when out of memory */
-/* While a phase is set (non-NULL), heap calls of any thread assert. NULL lifts the guard.        */
+/* While a phase is set, heap calls of any thread assert, freeing too. NULL lifts the guard. */
 void  aa_heap_guard(const char *phase);
-uint64_t aa_heap_calls(void);                                 /* allocations so far (for tests)    */
+uint64_t aa_heap_calls(void);                                 /* allocations so far (for tests) */
 /* The usual answer to a NULL: message naming what was wanted. */
 aa_status aa_fail_memory(aa_err *err, const char *what, uint64_t size_bytes);
 
@@ -36,15 +36,18 @@ aa_status aa_fail_memory(aa_err *err, const char *what, uint64_t size_bytes);
 typedef struct aa_arena {
     const char *name;
     struct aa_arena_block *blocks;       /* newest first */
-    size_t used_bytes, high_bytes;       /* handed out now, and at most so far (aligned sizes)     */
-    bool measuring, failed;              /* failed is sticky: ask aa_arena_status once at the end  */
+    size_t used_bytes, high_bytes;       /* handed out now, and at most so far (aligned sizes) */
+    bool measuring, failed;              /* failed is sticky: ask aa_arena_status once at the end */
 } aa_arena;
 
-typedef struct aa_arena_mark { struct aa_arena_block *block; size_t block_used, used_bytes; } aa_arena_mark;
+typedef struct aa_arena_mark {
+    struct aa_arena_block *block;
+    size_t block_used, used_bytes;
+} aa_arena_mark;
 
 void aa_arena_init(aa_arena *a, const char *name);
 void aa_arena_init_measure(aa_arena *a, const char *name);
-/* Makes one block of size_bytes (huge pages when large), so that later allocs up to it cannot fail. */
+/* Makes one block of size_bytes (huge pages when large): later allocs up to it cannot fail. */
 aa_status aa_arena_reserve(aa_arena *a, size_t size_bytes, aa_err *err) AA_MUST_USE;
 /* count*size zeroed bytes, or NULL (measuring, overflow or no memory; the last two set failed).
  * Beyond the reserved block a new block is made.                                                 */
@@ -53,7 +56,7 @@ char *aa_arena_strdup(aa_arena *a, const char *s, size_t n);  /* n bytes and a N
 #define aa_arena_new(a, type, count) ((type *)aa_arena_alloc(a, count, sizeof(type)))
 aa_status aa_arena_status(const aa_arena *a, aa_err *err) AA_MUST_USE;
 aa_arena_mark aa_arena_save(const aa_arena *a);
-void aa_arena_rewind(aa_arena *a, aa_arena_mark mark);        /* later allocs are zeroed again      */
-void aa_arena_release(aa_arena *a);                           /* gives everything back              */
+void aa_arena_rewind(aa_arena *a, aa_arena_mark mark);        /* later allocs are zeroed again */
+void aa_arena_release(aa_arena *a);                           /* gives everything back */
 
 #endif

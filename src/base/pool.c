@@ -1,9 +1,10 @@
-/* The pool. A run is announced by raising `epoch`; each worker does its range and lowers `busy`. Workers spin on
- * epoch for a while, then park on a condition variable; the announcer takes the lock only if someone parked.
+/* The pool. A run is announced by raising `epoch`; each worker does its range and lowers `busy`.
+ * Workers spin on epoch for a while, then park on a condition variable; the announcer takes the
+ * lock only if someone parked.
  *
- * The wake-up cannot be lost: a worker about to park raises `parked` and re-reads epoch, both sequentially
- * consistent and under the lock; the announcer raises epoch and then reads `parked`. Whichever comes second in the
- * total order sees the other. */
+ * The wake-up cannot be lost: a worker about to park raises `parked` and re-reads epoch, both
+ * sequentially consistent and under the lock; the announcer raises epoch and then reads `parked`.
+ * Whichever comes second in the total order sees the other. */
 #include "base/pool.h"
 #include <pthread.h>
 #include <sched.h>
@@ -12,20 +13,29 @@
 #include "base/memory.h"
 #include "sys/sys.h"
 
-#define SPINS 20000                       /* about 50 us of pauses; a fork-join then costs about 1 us       */
-#define SPINS_CROWDED 50                  /* more threads than cores: the spinner holds up the one it waits for */
+#define SPINS 20000      /* about 50 us of pauses; a fork-join then costs about 1 us       */
+#define SPINS_CROWDED 50 /* more threads than cores: the spinner holds up the one it waits for */
 
-typedef struct worker { struct aa_pool *pool; pthread_t thread; int index; } worker;
+typedef struct worker {
+    struct aa_pool *pool;
+    pthread_t thread;
+    int index;
+} worker;
 
 struct aa_pool {
     int n_threads;
     bool pin;
-    worker *workers;                      /* [n_threads - 1] */
-    aa_pool_fn *fn; void *ctx; size_t n_tasks;
+    worker *workers; /* [n_threads - 1] */
+    aa_pool_fn *fn;
+    void *ctx;
+    size_t n_tasks;
     int spins;
-    char gap0[64]; atomic_uint epoch;     /* each on a cache line of its own */
-    char gap1[64]; atomic_int busy;
-    char gap2[64]; atomic_int parked;
+    char gap0[128];
+    atomic_uint epoch; /* each on a cache line of its own */
+    char gap1[128];
+    atomic_int busy;
+    char gap2[128];
+    atomic_int parked;
     atomic_bool ending;
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -98,9 +108,11 @@ static void free_parts(aa_pool *p) {
 aa_status aa_pool_new(aa_pool **out, int n_threads, aa_err *err) {
     aa_sys_cpu cpu;
     aa_sys_cpu_info(&cpu);
-    if (n_threads == 0) n_threads = cpu.n_cores < AA_POOL_MAX_THREADS ? cpu.n_cores : AA_POOL_MAX_THREADS;
+    if (n_threads == 0)
+        n_threads = cpu.n_cores < AA_POOL_MAX_THREADS ? cpu.n_cores : AA_POOL_MAX_THREADS;
     if (n_threads < 1 || n_threads > AA_POOL_MAX_THREADS)
-        return aa_fail(err, AA_EUSAGE, "%d threads: want 1 to %d, or 0 for one per core", n_threads, AA_POOL_MAX_THREADS);
+        return aa_fail(err, AA_EUSAGE, "%d threads: want 1 to %d, or 0 for one per core", n_threads,
+                       AA_POOL_MAX_THREADS);
     aa_pool *p = aa_heap_alloc(1, sizeof *p);
     if (!p) return aa_fail_memory(err, "the thread pool", sizeof *p);
     p->n_threads = n_threads;
@@ -109,14 +121,20 @@ aa_status aa_pool_new(aa_pool **out, int n_threads, aa_err *err) {
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
     p->workers = aa_heap_alloc((size_t)n_threads, sizeof *p->workers);
-    if (!p->workers) { free_parts(p); return aa_fail_memory(err, "the thread pool", 0); }
+    if (!p->workers) {
+        free_parts(p);
+        return aa_fail_memory(err, "the thread pool", 0);
+    }
     for (int i = 0; i < n_threads - 1; i++) {
         p->workers[i] = (worker){.pool = p, .index = i + 1};
         int no = pthread_create(&p->workers[i].thread, NULL, work, &p->workers[i]);
         if (no) {
             stop_workers(p, i);
             free_parts(p);
-            return aa_fail(err, AA_ENOMEM, "the system refused thread %d of %d; use --threads with a smaller number", i + 2, n_threads);
+            return aa_fail(
+                err, AA_ENOMEM,
+                "the system refused thread %d of %d; use --threads with a smaller number", i + 2,
+                n_threads);
         }
     }
     if (p->pin) aa_sys_pin_thread(0);
@@ -135,7 +153,10 @@ int aa_pool_threads(const aa_pool *p) { return p ? p->n_threads : 1; }
 
 void aa_pool_run(aa_pool *p, size_t n_tasks, aa_pool_fn *fn, void *ctx) {
     if (!n_tasks) return;
-    if (!p || p->n_threads == 1) { fn(ctx, 0, n_tasks, 0); return; }
+    if (!p || p->n_threads == 1) {
+        fn(ctx, 0, n_tasks, 0);
+        return;
+    }
     p->fn = fn;
     p->ctx = ctx;
     p->n_tasks = n_tasks;

@@ -1,8 +1,8 @@
 #include "base/rng.h"
 #include <math.h>
 
-/* Round constants of Philox4x32 (Salmon et al. 2011, section 4.3 and Random123): two multipliers, and the golden
- * ratio and sqrt(3)-1 as Weyl increments of the key. */
+/* Round constants of Philox4x32 (Salmon et al. 2011, section 4.3 and Random123): two multipliers,
+ * and the golden ratio and sqrt(3)-1 as Weyl increments of the key. */
 #define M0 0xD2511F53u
 #define M1 0xCD9E8D57u
 #define W0 0x9E3779B9u
@@ -19,10 +19,14 @@ void aa_philox4x32_10(const uint32_t ctr[4], const uint32_t key[2], uint32_t out
         k0 += W0;
         k1 += W1;
     }
-    out[0] = c0; out[1] = c1; out[2] = c2; out[3] = c3;
+    out[0] = c0;
+    out[1] = c1;
+    out[2] = c2;
+    out[3] = c3;
 }
 
-/* Finaliser of SplitMix64 (Steele, Lea, Flood 2014): spreads stream indices over the 64 bits of words 2 and 3. */
+/* Finaliser of SplitMix64 (Steele, Lea, Flood 2014): spreads stream indices over the 64 bits of
+ * words 2 and 3. */
 static uint64_t mix(uint64_t x) {
     x += 0x9E3779B97F4A7C15u;
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -32,7 +36,8 @@ static uint64_t mix(uint64_t x) {
 
 void aa_rng_init(aa_rng *r, uint64_t seed, aa_rng_purpose purpose, uint64_t index) {
     uint64_t stream = mix(index ^ mix((uint64_t)purpose));
-    *r = (aa_rng){.key = {(uint32_t)seed, (uint32_t)(seed >> 32)}, .ctr = {0, 0, (uint32_t)stream, (uint32_t)(stream >> 32)}};
+    *r = (aa_rng){.key = {(uint32_t)seed, (uint32_t)(seed >> 32)},
+                  .ctr = {0, 0, (uint32_t)stream, (uint32_t)(stream >> 32)}};
 }
 
 void aa_rng_seek(aa_rng *r, uint64_t at) {
@@ -70,8 +75,9 @@ uint64_t aa_rng_below(aa_rng *r, uint64_t n) {
 }
 
 void aa_rng_normals(const aa_rng *stream, uint64_t first, size_t n, float *out) {
-    /* One Philox block makes two normals: u1 in (0,1] and u2 of 53 bits each would waste it; 32 bits each give a
-     * tail to 6.7 sigma, enough for perturbations and initial weights. Elements 4k..4k+3 come from block k. */
+    /* One Philox block makes two normals: u1 in (0,1] and u2 of 53 bits each would waste it; 32
+     * bits each give a tail to 6.7 sigma, enough for perturbations and initial weights. Elements
+     * 4k..4k+3 come from block k. */
     uint32_t ctr[4] = {0, 0, stream->ctr[2], stream->ctr[3]}, u[4];
     for (size_t i = 0; i < n;) {
         uint64_t at = first + i, blk = at / 4;
@@ -80,7 +86,8 @@ void aa_rng_normals(const aa_rng *stream, uint64_t first, size_t n, float *out) 
         ctr[1] = (uint32_t)(blk >> 32);
         aa_philox4x32_10(ctr, stream->key, u);
         for (int p = 0; p < 4; p += 2) {
-            double radius = sqrt(-2 * log(((double)u[p] + 1) * 0x1p-32)), angle = 6.283185307179586 * ((double)u[p + 1] * 0x1p-32);
+            double radius = sqrt(-2 * log(((double)u[p] + 1) * 0x1p-32)),
+                   angle = 6.283185307179586 * ((double)u[p + 1] * 0x1p-32);
             z[p] = radius * cos(angle);
             z[p + 1] = radius * sin(angle);
         }
@@ -88,8 +95,9 @@ void aa_rng_normals(const aa_rng *stream, uint64_t first, size_t n, float *out) 
     }
 }
 
-/* A balanced Feistel network over 2*half bits, the smallest even width that holds n; values >= n walk on. Expected
- * steps below 4. Black & Rogaway 2002, "Ciphers with arbitrary finite domains". */
+/* A balanced Feistel network over 2*half bits, the smallest even width that holds n; values >= n
+ * walk on. Expected steps below 4. Black & Rogaway 2002, "Ciphers with arbitrary finite domains".
+ */
 uint64_t aa_rng_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t i) {
     int half = 1;
     while (half < 32 && (uint64_t)1 << (2 * half) < n) half++;

@@ -27,17 +27,17 @@ typedef struct aa_rng { uint32_t key[2]; uint32_t ctr[4]; uint32_t out[4]; int l
 
 void aa_philox4x32_10(const uint32_t ctr[4], const uint32_t key[2], uint32_t out[4]);
 
-/* key = seed; counter words 2..3 = purpose and a hash of index; words 0..1 count from `at`/4.     */
+/* key = seed; counter words 2..3 = purpose and a hash of index; words 0..1 count from `at`/4. */
 void aa_rng_init(aa_rng *r, uint64_t seed, aa_rng_purpose purpose, uint64_t index);
-void aa_rng_seek(aa_rng *r, uint64_t at);               /* next u32 is number `at` of the stream   */
+void aa_rng_seek(aa_rng *r, uint64_t at);               /* next u32 is number `at` of the stream */
 uint32_t aa_rng_u32(aa_rng *r);
 uint64_t aa_rng_u64(aa_rng *r);
-double aa_rng_uniform(aa_rng *r);                       /* [0, 1), 53 bits                         */
-uint64_t aa_rng_below(aa_rng *r, uint64_t n);           /* 0..n-1, unbiased (Lemire 2019)          */
+double aa_rng_uniform(aa_rng *r);                       /* [0, 1), 53 bits */
+uint64_t aa_rng_below(aa_rng *r, uint64_t n);           /* 0..n-1, unbiased (Lemire 2019) */
 /* n standard normals by Box-Muller, element i a function of (stream, first+i) alone.             */
 void aa_rng_normals(const aa_rng *stream, uint64_t first, size_t n, float *out);
 /* Position of item i in a pseudo-random permutation of 0..n-1 keyed by (seed, epoch): a Feistel
- * network with cycle walking, so that a shuffled epoch needs no table. n >= 1.                    */
+ * network with cycle walking, so that a shuffled epoch needs no table. n >= 1. */
 uint64_t aa_rng_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t i);
 
 #endif

@@ -5,16 +5,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct { const char *text; int exit_status; } rows[] = {
+static const struct {
+    const char *text;
+    int exit_status;
+} rows[] = {
 #define S(code, exit_status, text) [AA_##code] = {text, exit_status},
 #include "base/status.def"
 #undef S
 };
 
-const char *aa_status_text(aa_status st) { return st < AA_STATUS_COUNT ? rows[st].text : "unknown status"; }
+const char *aa_status_text(aa_status st) {
+    return st < AA_STATUS_COUNT ? rows[st].text : "unknown status";
+}
 int aa_status_exit(aa_status st) { return st < AA_STATUS_COUNT ? rows[st].exit_status : 1; }
 
-aa_status aa_fail_at(aa_err *err, aa_status code, const char *file, int line, const char *fmt, ...) {
+aa_status aa_fail_at(aa_err *err, aa_status code, const char *file, int line, const char *fmt,
+                     ...) {
     if (!err || err->code) return code;
     *err = (aa_err){.code = code, .file = file, .line = line};
     va_list args;
@@ -24,7 +30,8 @@ aa_status aa_fail_at(aa_err *err, aa_status code, const char *file, int line, co
     return code;
 }
 
-aa_status aa_fail_errno_at(aa_err *err, int no, const char *what, const char *path, const char *file, int line) {
+aa_status aa_fail_errno_at(aa_err *err, int no, const char *what, const char *path,
+                           const char *file, int line) {
     aa_status code = no == ENOMEM ? AA_ENOMEM : no == ENOENT ? AA_ENOTFOUND : AA_EIO;
     const char *reason = no == ENOSPC ? "the disk is full" : strerror(no);
     return aa_fail_at(err, code, file, line, "%s '%s': %s", what, path, reason);
@@ -40,10 +47,14 @@ void aa_err_context(aa_err *err, const char *fmt, ...) {
     memcpy(old, err->message, sizeof old);
     size_t n = strlen(context);
     if (n > sizeof old - 3) n = sizeof old - 3;
-    snprintf(err->message, sizeof err->message, "%.*s: %.*s", (int)n, context, (int)(sizeof old - 3 - n), old);
+    snprintf(err->message, sizeof err->message, "%.*s: %.*s", (int)n, context,
+             (int)(sizeof old - 3 - n), old);
 }
 
 void aa_assert_failed(const char *expr, const char *file, int line) {
-    fprintf(stderr, "%s:%d: broken invariant: %s\nThis is a defect of the program; please report it with the command line.\n", file, line, expr);
+    fprintf(stderr,
+            "%s:%d: broken invariant: %s\nThis is a defect of the program; please report it with "
+            "the command line.\n",
+            file, line, expr);
     abort();
 }

@@ -37,7 +37,7 @@ int aa_status_exit(aa_status st);          /* exit status of the program for thi
 aa_status aa_fail_at(aa_err *err, aa_status code, const char *file, int line, const char *fmt, ...)
     AA_PRINTF(5, 6);
 /* errno-style failure of sys: "<what> '<path>': <strerror>". ENOMEM maps to AA_ENOMEM, ENOENT to
- * AA_ENOTFOUND, the rest to AA_EIO.                                                               */
+ * AA_ENOTFOUND, the rest to AA_EIO. */
 #define aa_fail_errno(err, no, what, path) aa_fail_errno_at(err, no, what, path, __FILE__, __LINE__)
 aa_status aa_fail_errno_at(aa_err *err, int no, const char *what, const char *path,
                            const char *file, int line);

@@ -1,4 +1,5 @@
 #include "base/text.h"
+#include <float.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,12 +10,18 @@
 static bool reserve(aa_text *t, size_t more) {
     if (t->failed) return false;
     size_t need;
-    if (__builtin_add_overflow(t->len, more, &need) || need == SIZE_MAX) { t->failed = true; return false; }
+    if (__builtin_add_overflow(t->len, more, &need) || need == SIZE_MAX) {
+        t->failed = true;
+        return false;
+    }
     if (++need <= t->capacity) return true;
     size_t capacity = t->capacity ? t->capacity : 64;
     while (capacity < need) capacity = capacity > SIZE_MAX / 2 ? need : 2 * capacity;
     char *data = aa_heap_realloc(t->data, capacity, 1);
-    if (!data) { t->failed = true; return false; }
+    if (!data) {
+        t->failed = true;
+        return false;
+    }
     t->data = data;
     t->capacity = capacity;
     return true;
@@ -57,7 +64,7 @@ aa_status aa_text_status(const aa_text *t, aa_err *err) {
     return t->failed ? aa_fail_memory(err, "a text being written", t->len) : AA_OK;
 }
 
-/* ---- JSON -------------------------------------------------------------------------------------------- */
+/* ---- JSON ---------------------------------------------------------------------------------- */
 
 void aa_text_json_key(aa_text *t, const char *key) {
     char last = t->len ? t->data[t->len - 1] : '{';
@@ -73,7 +80,12 @@ static size_t utf8_length(const unsigned char *s, size_t n) {
     if (c < 0xC2 || c > 0xF4) return 0;
     size_t len = c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
     if (n < len) return 0;
-    unsigned char lo = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80, hi = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
+    unsigned char lo = c == 0xE0   ? 0xA0
+                       : c == 0xF0 ? 0x90
+                                   : 0x80,
+                  hi = c == 0xED   ? 0x9F
+                       : c == 0xF4 ? 0x8F
+                                   : 0xBF;
     if (s[1] < lo || s[1] > hi) return 0;
     for (size_t i = 2; i < len; i++)
         if ((s[i] & 0xC0) != 0x80) return 0;
@@ -85,10 +97,20 @@ void aa_text_json_string(aa_text *t, const char *s, size_t n) {
     aa_text_add(t, "\"");
     for (size_t i = 0; i < n;) {
         size_t plain = i;
-        while (plain < n && p[plain] >= 0x20 && p[plain] < 0x7F && p[plain] != '"' && p[plain] != '\\') plain++;
-        if (plain > i) { aa_text_add_bytes(t, p + i, plain - i); i = plain; continue; }
+        while (plain < n && p[plain] >= 0x20 && p[plain] < 0x7F && p[plain] != '"' &&
+               p[plain] != '\\')
+            plain++;
+        if (plain > i) {
+            aa_text_add_bytes(t, p + i, plain - i);
+            i = plain;
+            continue;
+        }
         size_t len = utf8_length(p + i, n - i);
-        if (!len) { aa_text_add(t, "\\ufffd"); i++; continue; }
+        if (!len) {
+            aa_text_add(t, "\\ufffd");
+            i++;
+            continue;
+        }
         switch (p[i]) {
         case '"': aa_text_add(t, "\\\""); break;
         case '\\': aa_text_add(t, "\\\\"); break;
@@ -105,9 +127,13 @@ void aa_text_json_string(aa_text *t, const char *s, size_t n) {
 }
 
 void aa_text_json_real(aa_text *t, double v) {
-    if (!isfinite(v)) { aa_text_add(t, "null"); return; }
+    if (!isfinite(v)) {
+        aa_text_add(t, "null");
+        return;
+    }
     char s[32];
-    for (int digits = 6; digits <= 17; digits++) {
+    /* Six digits or fewer print alike under %g, but subnormals have fewer to begin with. */
+    for (int digits = fabs(v) < DBL_MIN ? 1 : 6; digits <= 17; digits++) {
         snprintf(s, sizeof s, "%.*g", digits, v);
         if (strtod(s, NULL) == v) break;
     }

@@ -8,7 +8,11 @@
 #include <stdint.h>
 #include "base/status.h"
 
-typedef struct aa_text { char *data; size_t len, capacity; bool failed; } aa_text;   /* {0} is empty */
+typedef struct aa_text {                              /* {0} is empty */
+    char *data;
+    size_t len, capacity;
+    bool failed;
+} aa_text;
 
 void aa_text_add(aa_text *t, const char *s);
 void aa_text_add_bytes(aa_text *t, const void *p, size_t n);
@@ -19,7 +23,7 @@ aa_status aa_text_status(const aa_text *t, aa_err *err) AA_MUST_USE;
 
 /* JSON pieces. Numbers print shortest-exact (%.17g trimmed to the fewest digits that read back
  * equal); non-finite reals print as null. Strings are escaped; invalid UTF-8 becomes U+FFFD.
- * Keys: aa_text_json_key(t, "loss") writes  ,"loss":  with the comma left out after { [ or at start. */
+ * Keys: aa_text_json_key(t, "loss") writes  ,"loss":  without the comma after { [ or at start. */
 void aa_text_json_key(aa_text *t, const char *key);
 void aa_text_json_string(aa_text *t, const char *s, size_t n);
 void aa_text_json_real(aa_text *t, double v);

@@ -11,7 +11,8 @@ double aa_sys_clock_s(void) {
 double aa_sys_cpu_s(void) {
     struct rusage u;
     if (getrusage(RUSAGE_SELF, &u)) return 0;
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + 1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
 }
 
 int64_t aa_sys_unix_ms(void) {

@@ -17,7 +17,7 @@
 #endif
 #include "sys/sys.h"
 
-/* ---- instruction sets ------------------------------------------------------------------------------------ */
+/* ---- instruction sets ---------------------------------------------------------------------- */
 
 #if defined(__x86_64__)
 
@@ -27,18 +27,21 @@ static uint64_t xgetbv0(void) {
     return (uint64_t)hi << 32 | lo;
 }
 
-/* A set counts when the processor has it and the system saves its registers (Intel SDM vol. 1, 13.3). */
+/* A set counts when the processor has it and the system saves its registers (Intel SDM vol.
+ * 1, 13.3). */
 static void find_isa(aa_sys_cpu *c) {
     uint32_t a, b, cx, d;
     if (!__get_cpuid(1, &a, &b, &cx, &d) || !(cx & bit_OSXSAVE)) return;
     uint64_t saved = xgetbv0();
-    bool ymm = (saved & 0x6) == 0x6, zmm = (saved & 0xE6) == 0xE6, tiles = (saved & 0x60000) == 0x60000;
+    bool ymm = (saved & 0x6) == 0x6, zmm = (saved & 0xE6) == 0xE6,
+         tiles = (saved & 0x60000) == 0x60000;
     bool fma = cx & bit_FMA;
     c->f16c = ymm && (cx & bit_F16C);
     uint32_t b7 = 0, d7 = 0, a71 = 0;
     if (!__get_cpuid_count(7, 0, &a, &b7, &cx, &d7)) return;
     c->avx2_fma = ymm && fma && (b7 & bit_AVX2);
-    c->avx512 = zmm && c->avx2_fma && (b7 & bit_AVX512F) && (b7 & bit_AVX512BW) && (b7 & bit_AVX512DQ) && (b7 & bit_AVX512VL);
+    c->avx512 = zmm && c->avx2_fma && (b7 & bit_AVX512F) && (b7 & bit_AVX512BW) &&
+                (b7 & bit_AVX512DQ) && (b7 & bit_AVX512VL);
     c->amx_bf16 = tiles && (d7 >> 22 & 1) && (d7 >> 24 & 1);
     if (__get_cpuid_count(7, 1, &a71, &b, &cx, &d)) c->avx512_bf16 = c->avx512 && (a71 >> 5 & 1);
 }
@@ -46,7 +49,8 @@ static void find_isa(aa_sys_cpu *c) {
 static void find_brand(aa_sys_cpu *c) {
     uint32_t r[12] = {0};
     for (unsigned i = 0; i < 3; i++)
-        if (!__get_cpuid(0x80000002 + i, &r[4 * i], &r[4 * i + 1], &r[4 * i + 2], &r[4 * i + 3])) return;
+        if (!__get_cpuid(0x80000002 + i, &r[4 * i], &r[4 * i + 1], &r[4 * i + 2], &r[4 * i + 3]))
+            return;
     char s[49] = {0};
     memcpy(s, r, 48);
     const char *p = s;
@@ -60,7 +64,7 @@ static void find_isa(aa_sys_cpu *c) {
 #if defined(__aarch64__)
     c->neon = true;
 #if defined(__linux__)
-    c->neon_bf16 = getauxval(AT_HWCAP2) >> 14 & 1;         /* HWCAP2_BF16 */
+    c->neon_bf16 = getauxval(AT_HWCAP2) >> 14 & 1; /* HWCAP2_BF16 */
 #elif defined(__APPLE__)
     int bf16 = 0;
     size_t n = sizeof bf16;
@@ -82,7 +86,7 @@ static void find_brand(aa_sys_cpu *c) {
 
 #endif
 
-/* ---- cores and caches -------------------------------------------------------------------------------------- */
+/* ---- cores and caches ---------------------------------------------------------------------- */
 
 #ifdef __APPLE__
 
@@ -93,22 +97,19 @@ static size_t sysctl_size(const char *name) {
 }
 
 static void find_cores(aa_sys_cpu *c) {
-    c->n_cores = (int)sysctl_size("hw.perflevel0.logicalcpu");        /* performance cores */
+    c->n_cores = (int)sysctl_size("hw.perflevel0.logicalcpu"); /* performance cores */
     if (c->n_cores < 1) c->n_cores = (int)sysctl_size("hw.logicalcpu");
     c->l1d_bytes = sysctl_size("hw.perflevel0.l1dcachesize");
     c->l2_bytes = sysctl_size("hw.perflevel0.l2cachesize");
 }
 
-void aa_sys_pin_thread(int core) { (void)core; }          /* macOS has no affinity for threads */
+void aa_sys_pin_thread(int core) { (void)core; } /* macOS has no affinity for threads */
 
 #else
 
-static cpu_set_t allowed;                  /* of the process, before any of its threads was pinned */
+static cpu_set_t allowed; /* of the process, before any of its threads was pinned */
+static int quota;         /* cores granted by a cgroup, 0: all that are allowed */
 static pthread_once_t allowed_once = PTHREAD_ONCE_INIT;
-static void read_allowed(void) {
-    if (sched_getaffinity(0, sizeof allowed, &allowed)) CPU_ZERO(&allowed);
-}
-
 /* Whole cores granted by a cgroup v2 quota, rounded up; 0: no quota. */
 static int quota_cores(void) {
     char line[64] = "";
@@ -118,11 +119,17 @@ static int quota_cores(void) {
     fclose(f);
     char *rest;
     if (!got || strncmp(line, "max", 3) == 0) return 0;
-    double quota = strtod(line, &rest), period = strtod(rest, NULL);
-    return period > 0 && quota > 0 ? (int)((quota + period - 1) / period) : 0;
+    double granted = strtod(line, &rest), period = strtod(rest, NULL);
+    return period > 0 && granted > 0 ? (int)((granted + period - 1) / period) : 0;
 }
 
-/* Size of the cache of a level that holds data, from sysfs: glibc's sysconf does not know every machine. */
+static void read_allowed(void) {
+    if (sched_getaffinity(0, sizeof allowed, &allowed)) CPU_ZERO(&allowed);
+    quota = quota_cores();
+}
+
+/* Size of the cache of a level that holds data, from sysfs: glibc's sysconf does not know every
+ * machine. */
 static size_t cache_bytes(int level) {
     for (int i = 0; i < 8; i++) {
         char path[96], text[32];
@@ -150,7 +157,6 @@ static size_t cache_bytes(int level) {
 static void find_cores(aa_sys_cpu *c) {
     pthread_once(&allowed_once, read_allowed);
     c->n_cores = CPU_COUNT(&allowed) ? CPU_COUNT(&allowed) : (int)sysconf(_SC_NPROCESSORS_ONLN);
-    int quota = quota_cores();
     if (quota && quota < c->n_cores) c->n_cores = quota;
     c->l1d_bytes = cache_bytes(1);
     c->l2_bytes = cache_bytes(2);
@@ -160,6 +166,7 @@ static void find_cores(aa_sys_cpu *c) {
 void aa_sys_pin_thread(int core) {
     pthread_once(&allowed_once, read_allowed);
     cpu_set_t one;
+    if (quota && quota < CPU_COUNT(&allowed)) return;
     if (core < 0) (void)pthread_setaffinity_np(pthread_self(), sizeof allowed, &allowed);
     for (int cpu = 0; core >= 0 && cpu < CPU_SETSIZE; cpu++) {
         if (!CPU_ISSET(cpu, &allowed) || core-- > 0) continue;

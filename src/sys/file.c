@@ -14,7 +14,7 @@
 
 int aa_sys_map_open(aa_sys_map *out, const char *path) {
     struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC), no = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), no = 0; /* never waits on a pipe */
     if (fd < 0) return errno;
     if (fstat(fd, &st)) no = errno;
     else if (S_ISDIR(st.st_mode)) no = EISDIR;
@@ -46,9 +46,18 @@ int aa_sys_stat(aa_sys_info *out, const char *path) {
 #else
     struct timespec t = st.st_mtim;
 #endif
-    *out = (aa_sys_info){.kind = S_ISREG(st.st_mode) ? AA_SYS_FILE : S_ISDIR(st.st_mode) ? AA_SYS_DIR : AA_SYS_OTHER,
-                         .size_bytes = (uint64_t)st.st_size, .mtime_ns = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec, .inode = st.st_ino};
+    *out = (aa_sys_info){.kind = S_ISREG(st.st_mode)   ? AA_SYS_FILE
+                                 : S_ISDIR(st.st_mode) ? AA_SYS_DIR
+                                                       : AA_SYS_OTHER,
+                         .size_bytes = (uint64_t)st.st_size,
+                         .mtime_ns = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec,
+                         .inode = st.st_ino};
     return 0;
+}
+
+static bool is_dir(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
 int aa_sys_make_dirs(const char *path) {
@@ -59,29 +68,33 @@ int aa_sys_make_dirs(const char *path) {
         char c = *p;
         if (c && c != '/') continue;
         *p = 0;
-        if (mkdir(copy, 0777) && errno != EEXIST) no = errno;
+        if (mkdir(copy, 0777)) {
+            int why = errno; /* systems differ in it for what is there already */
+            if (!is_dir(copy)) no = why == EEXIST ? ENOTDIR : why;
+        }
         *p = c;
         if (!c) break;
     }
-    struct stat st;
-    if (!no && (stat(path, &st) || !S_ISDIR(st.st_mode))) no = ENOTDIR;
     free(copy);
-    return no;
+    return *path ? no : ENOENT;
 }
 
 int aa_sys_fsync_file(int fd) {
 #ifdef __APPLE__
     if (fcntl(fd, F_FULLFSYNC) == 0) return 0;
 #endif
-    return fsync(fd) ? errno : 0;
+    int failed;
+    do failed = fsync(fd);
+    while (failed && errno == EINTR);
+    return failed ? errno : 0;
 }
 
 int aa_sys_fsync_dir(const char *path) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return errno;
+    if (fd < 0) return errno == EACCES ? 0 : errno; /* a directory to write but not to read */
     int no = aa_sys_fsync_file(fd);
     close(fd);
-    return no == EINVAL || no == ENOTSUP ? 0 : no;          /* file systems without it */
+    return no == EINVAL || no == ENOTSUP ? 0 : no; /* file systems without it */
 }
 
 int aa_sys_rename(const char *from, const char *to) { return rename(from, to) ? errno : 0; }
@@ -104,12 +117,17 @@ static int remove_at(int parent, const char *name) {
     int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0) return errno;
     DIR *dir = fdopendir(fd);
-    if (!dir) { close(fd); return errno; }
-    int no = 0;
-    for (struct dirent *e; !no && (errno = 0, e = readdir(dir));)
-        if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..")) no = remove_at(fd, e->d_name);
-    closedir(dir);
-    if (!no && unlinkat(parent, name, AT_REMOVEDIR)) no = errno;
+    int no = dir ? 0 : errno;
+    if (!dir) close(fd);
+    /* Some file systems skip entries of a directory that shrinks: read until nothing is left. */
+    for (bool found = dir; found && !no; rewinddir(dir)) {
+        found = false;
+        for (struct dirent *e; !no && (e = readdir(dir));)
+            if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+                found = true, no = remove_at(fd, e->d_name);
+    }
+    if (dir) closedir(dir);
+    if (!no && unlinkat(parent, name, AT_REMOVEDIR) && errno != ENOENT) no = errno;
     return no;
 }
 
@@ -123,7 +141,9 @@ int aa_sys_truncate(const char *path, uint64_t size_bytes) {
     return no;
 }
 
-static int by_bytes(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+static int by_bytes(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
 /* Names are read first, so that the visitor may change the directory. */
 int aa_sys_list_dir(const char *path, int (*visit)(void *ctx, const char *name), void *ctx) {
@@ -136,10 +156,16 @@ int aa_sys_list_dir(const char *path, int (*visit)(void *ctx, const char *name),
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
         if (n == capacity) {
             char **more = realloc(names, (capacity = capacity ? 2 * capacity : 32) * sizeof *names);
-            if (!more) { no = ENOMEM; break; }
+            if (!more) {
+                no = ENOMEM;
+                break;
+            }
             names = more;
         }
-        if (!(names[n++] = strdup(e->d_name))) { n--; no = ENOMEM; }
+        if (!(names[n++] = strdup(e->d_name))) {
+            n--;
+            no = ENOMEM;
+        }
     }
     if (!no) no = errno;
     closedir(dir);

@@ -40,8 +40,10 @@ uint64_t aa_sys_memory_total(void) {
 uint64_t aa_sys_memory_available(void) {
     vm_statistics64_data_t vm;
     mach_msg_type_number_t n = HOST_VM_INFO64_COUNT;
-    if (host_statistics64(mach_host_self(), HOST_VM_INFO64, (host_info64_t)&vm, &n) != KERN_SUCCESS) return aa_sys_memory_total() / 2;
-    return ((uint64_t)vm.free_count + vm.inactive_count + vm.purgeable_count) * (uint64_t)sysconf(_SC_PAGESIZE);
+    if (host_statistics64(mach_host_self(), HOST_VM_INFO64, (host_info64_t)&vm, &n) != KERN_SUCCESS)
+        return aa_sys_memory_total() / 2;
+    return ((uint64_t)vm.free_count + vm.inactive_count + vm.purgeable_count) *
+           (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 #else
@@ -62,14 +64,17 @@ static uint64_t number_in(const char *path, const char *key) {
 }
 
 static uint64_t cgroup_limit(void) {
-    uint64_t v2 = number_in("/sys/fs/cgroup/memory.max", ""), v1 = number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes", "");
-    return v2 ? v2 : v1;                   /* "max" reads as 0: none */
+    uint64_t v2 = number_in("/sys/fs/cgroup/memory.max", ""),
+             v1 = number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes", "");
+    return v2 ? v2 : v1; /* "max" reads as 0: none */
 }
 
 static uint64_t cgroup_used(void) {
     uint64_t v2 = number_in("/sys/fs/cgroup/memory.current", "");
     uint64_t used = v2 ? v2 : number_in("/sys/fs/cgroup/memory/memory.usage_in_bytes", "");
-    uint64_t cache = number_in(v2 ? "/sys/fs/cgroup/memory.stat" : "/sys/fs/cgroup/memory/memory.stat", v2 ? "inactive_file " : "total_inactive_file ");
+    uint64_t cache =
+        number_in(v2 ? "/sys/fs/cgroup/memory.stat" : "/sys/fs/cgroup/memory/memory.stat",
+                  v2 ? "inactive_file " : "total_inactive_file ");
     return used > cache ? used - cache : 0;
 }
 
@@ -85,7 +90,8 @@ uint64_t aa_sys_memory_available(void) {
         if (left < available) available = left;
     }
     struct rlimit r;
-    if (getrlimit(RLIMIT_AS, &r) == 0 && r.rlim_cur != RLIM_INFINITY && r.rlim_cur < available) available = r.rlim_cur;
+    if (getrlimit(RLIMIT_AS, &r) == 0 && r.rlim_cur != RLIM_INFINITY && r.rlim_cur < available)
+        available = r.rlim_cur;
     return available;
 }
 

@@ -22,56 +22,62 @@ void aa_sys_map_close(aa_sys_map *map);
 
 typedef enum { AA_SYS_ABSENT, AA_SYS_FILE, AA_SYS_DIR, AA_SYS_LINK, AA_SYS_OTHER } aa_sys_kind;
 
-typedef struct aa_sys_info { aa_sys_kind kind; uint64_t size_bytes; int64_t mtime_ns; uint64_t inode; } aa_sys_info;
+typedef struct aa_sys_info {
+    aa_sys_kind kind;
+    uint64_t size_bytes;
+    int64_t mtime_ns;
+    uint64_t inode;
+} aa_sys_info;
 
-int aa_sys_stat(aa_sys_info *out, const char *path);             /* follows links; ABSENT is success */
-int aa_sys_make_dirs(const char *path);                          /* mkdir -p                         */
-int aa_sys_fsync_file(int fd);                                   /* F_FULLFSYNC on macOS             */
+int aa_sys_stat(aa_sys_info *out, const char *path); /* follows links; ABSENT is success */
+int aa_sys_make_dirs(const char *path);                          /* mkdir -p */
+int aa_sys_fsync_file(int fd);                                   /* F_FULLFSYNC on macOS */
 int aa_sys_fsync_dir(const char *path);
-int aa_sys_rename(const char *from, const char *to);             /* atomic; replaces a file          */
-int aa_sys_link_replace(const char *target, const char *link);   /* symlink made aside, then renamed */
-int aa_sys_remove_tree(const char *path);                        /* absent is success; never follows links */
-int aa_sys_truncate(const char *path, uint64_t size_bytes);      /* with fsync                       */
+int aa_sys_rename(const char *from, const char *to);             /* atomic; replaces a file */
+int aa_sys_link_replace(const char *target, const char *link);   /* made aside, then renamed     */
+int aa_sys_remove_tree(const char *path); /* absent is success; never follows links */
+int aa_sys_truncate(const char *path, uint64_t size_bytes);      /* with fsync */
 /* Calls visit(ctx, name) for each entry but "." and "..", in byte order of the names; a non-zero
- * return of visit ends the walk and is returned.                                                  */
+ * return of visit ends the walk and is returned. */
 int aa_sys_list_dir(const char *path, int (*visit)(void *ctx, const char *name), void *ctx);
 int aa_sys_disk_free(const char *path, uint64_t *out_bytes);
-/* Advisory exclusive lock held until the process ends or unlock; EWOULDBLOCK when held elsewhere. */
+/* Advisory exclusive lock until unlock or the end of the process; EWOULDBLOCK: held elsewhere. */
 int aa_sys_lock(const char *path, int *out_fd);
 void aa_sys_unlock(int fd);
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
-/* Zeroed, page-aligned memory of its own mapping, advised for huge pages when that is useful.     */
+/* Zeroed, page-aligned memory of its own mapping, advised for huge pages when that is useful. */
 int  aa_sys_pages_alloc(void **out, size_t size_bytes);
 void aa_sys_pages_free(void *p, size_t size_bytes);
-uint64_t aa_sys_memory_total(void);      /* bytes of RAM this process may use (honours cgroup limits) */
+uint64_t aa_sys_memory_total(void); /* bytes of RAM this process may use (honours cgroup limits) */
 uint64_t aa_sys_memory_available(void);
 uint64_t aa_sys_peak_rss(void);          /* bytes */
 
 /* ---- clocks --------------------------------------------------------------------------------- */
 
-double  aa_sys_clock_s(void);            /* monotonic seconds, origin arbitrary                     */
-double  aa_sys_cpu_s(void);              /* CPU seconds used by this process                        */
-int64_t aa_sys_unix_ms(void);            /* wall clock, milliseconds since 1970                     */
+double  aa_sys_clock_s(void);            /* monotonic seconds, origin arbitrary */
+double  aa_sys_cpu_s(void);              /* CPU seconds used by this process */
+int64_t aa_sys_unix_ms(void);            /* wall clock, milliseconds since 1970 */
 
 /* ---- processor ------------------------------------------------------------------------------ */
 
 typedef struct aa_sys_cpu {
     char brand[64];
-    int  n_cores;                        /* cores this process may use (affinity, cgroup quota)     */
-    bool avx2_fma, f16c, avx512, avx512_bf16, amx_bf16, neon, neon_bf16;   /* OS support included    */
-    size_t l1d_bytes, l2_bytes, l3_bytes;                                  /* 0 if unknown           */
+    int  n_cores;                        /* cores this process may use (affinity, cgroup quota) */
+    bool avx2_fma, f16c, avx512, avx512_bf16, amx_bf16, neon, neon_bf16;   /* OS support included */
+    size_t l1d_bytes, l2_bytes, l3_bytes;                                  /* 0 if unknown */
 } aa_sys_cpu;
 
 void aa_sys_cpu_info(aa_sys_cpu *out);
-/* Keeps the calling thread on the core-th core allowed to the process; -1: on any of them. Best effort. */
+/* Keeps the calling thread on the core-th core allowed to the process; -1: on any of them. Best
+ * effort: nothing happens where the process has a quota of CPU time instead of cores of its own. */
 void aa_sys_pin_thread(int core);
 
 /* ---- signals and terminals ------------------------------------------------------------------ */
 
 /* After install, SIGINT and SIGTERM only raise the flag; a second SIGINT ends the process at once
- * with status 130. pending() is cheap enough for every step.                                      */
+ * with status 130. pending() is cheap enough for every step. */
 void aa_sys_interrupt_install(void);
 bool aa_sys_interrupt_pending(void);
 bool aa_sys_is_terminal(int fd);
