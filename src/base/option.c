@@ -1,7 +1,6 @@
 #include "base/option.h"
 #include <ctype.h>
 #include <errno.h>
-#include <ini.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +8,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 
-/* ---- values ------------------------------------------------------------------------------------------ */
+/* ---- values -------------------------------------------------------------------------------- */
 
 static void *slot(const aa_opts *o, const aa_opt *row) { return (char *)o->values + row->at; }
 
@@ -21,7 +20,9 @@ static bool number(const char *s, double *out, const char **end) {
     if (!*s || isspace((unsigned char)*s)) return false;
     errno = 0;
     double v = strtod(s, &e);
-    if (e == s || !isfinite(v) || strchr("xXnNiI", s[*s == '-' || *s == '+']) || (s[0] == '0' && (s[1] == 'x' || s[1] == 'X'))) return false;
+    if (e == s || !isfinite(v) || memchr(s, 'x', (size_t)(e - s)) ||
+        memchr(s, 'X', (size_t)(e - s)))
+        return false;
     *out = v;
     *end = e;
     return true;
@@ -31,7 +32,10 @@ static bool parse_int(const char *s, int64_t *out) {
     char *e;
     errno = 0;
     long long n = strtoll(s, &e, 10);
-    if (e != s && !*e && !errno && !isspace((unsigned char)*s)) { *out = n; return true; }
+    if (e != s && !*e && !errno && !isspace((unsigned char)*s)) {
+        *out = n;
+        return true;
+    }
     double v;
     const char *end;
     if (!number(s, &v, &end)) return false;
@@ -47,20 +51,29 @@ static bool parse_real(const char *s, double *out) {
 }
 
 bool aa_amount_parse(const char *s, aa_amount *out) {
-    static const struct { const char *suffix; aa_unit unit; double factor; bool scaled; } units[] = {
-        {"s", AA_UNIT_SECONDS, 1, false}, {"m", AA_UNIT_SECONDS, 60, false}, {"h", AA_UNIT_SECONDS, 3600, false},
-        {"step", AA_UNIT_STEPS, 1, true}, {"steps", AA_UNIT_STEPS, 1, true}, {"tok", AA_UNIT_TOKENS, 1, true},
-        {"tokens", AA_UNIT_TOKENS, 1, true}, {"flop", AA_UNIT_FLOP, 1, true}};
+    static const struct {
+        const char *suffix;
+        aa_unit unit;
+        double factor;
+        bool scaled;
+    } units[] = {{"s", AA_UNIT_SECONDS, 1, false},    {"m", AA_UNIT_SECONDS, 60, false},
+                 {"h", AA_UNIT_SECONDS, 3600, false}, {"step", AA_UNIT_STEPS, 1, true},
+                 {"steps", AA_UNIT_STEPS, 1, true},   {"tok", AA_UNIT_TOKENS, 1, true},
+                 {"tokens", AA_UNIT_TOKENS, 1, true}, {"flop", AA_UNIT_FLOP, 1, true}};
     double v;
     const char *end;
     if (!number(s, &v, &end) || v < 0) return false;
-    if (!*end) { *out = (aa_amount){0, AA_UNIT_NONE}; return v == 0; }
+    if (!*end) {
+        *out = (aa_amount){0, AA_UNIT_NONE};
+        return v == 0;
+    }
     for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
         double factor = units[i].factor;
         const char *suffix = end;
         if (units[i].scaled && multiplier(*suffix)) factor *= multiplier(*suffix++);
         if (strcmp(suffix, units[i].suffix)) continue;
-        *out = (aa_amount){v * factor, units[i].unit};
+        if (!isfinite(v * factor)) return false;
+        *out = (aa_amount){v * factor, v > 0 ? units[i].unit : AA_UNIT_NONE};
         return true;
     }
     return false;
@@ -69,7 +82,10 @@ bool aa_amount_parse(const char *s, aa_amount *out) {
 static bool parse_bool(const char *s, bool *out) {
     static const char *const words[] = {"no", "yes", "false", "true", "0", "1", "off", "on"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (strcmp(s, words[i]) == 0) { *out = i % 2; return true; }
+        if (strcmp(s, words[i]) == 0) {
+            *out = i % 2;
+            return true;
+        }
     return false;
 }
 
@@ -99,14 +115,21 @@ static void describe(const aa_opt *row, aa_text *t) {
     case AA_OPT_BOOL: aa_text_add(t, "yes or no"); break;
     case AA_OPT_STRING: aa_text_add(t, "text"); break;
     case AA_OPT_CHOICE: aa_text_printf(t, "one of %s", row->choices); break;
-    case AA_OPT_AMOUNT: aa_text_add(t, "an amount like 120s, 10m, 500steps, 2Mtok, 1e13flop or 0"); break;
+    case AA_OPT_AMOUNT:
+        aa_text_add(t, "an amount like 120s, 10m, 500steps, 2Mtok, 1e13flop or 0");
+        break;
     }
 }
 
 /* Parses and stores; false: not acceptable (or no memory: *no_memory). */
 static bool store(const aa_opts *o, const aa_opt *row, const char *value, bool *no_memory) {
     void *at = slot(o, row);
-    int64_t n; double v; bool b; int c; aa_amount a; char *s;
+    int64_t n;
+    double v;
+    bool b;
+    int c;
+    aa_amount a;
+    char *s;
     switch (row->type) {
     case AA_OPT_INT:
         if (!parse_int(value, &n) || (double)n < row->lo || (double)n > row->hi) return false;
@@ -122,7 +145,10 @@ static bool store(const aa_opts *o, const aa_opt *row, const char *value, bool *
         return true;
     case AA_OPT_STRING:
         s = aa_heap_strdup(value);
-        if (!s) { *no_memory = true; return false; }
+        if (!s) {
+            *no_memory = true;
+            return false;
+        }
         aa_heap_free(*(char **)at);
         *(char **)at = s;
         return true;
@@ -139,11 +165,12 @@ static bool store(const aa_opts *o, const aa_opt *row, const char *value, bool *
 }
 
 static void clear_value(const aa_opts *o, const aa_opt *row) {
-    static const size_t size[] = {sizeof(int64_t), sizeof(double), sizeof(bool), sizeof(char *), sizeof(int), sizeof(aa_amount)};
+    static const size_t size[] = {sizeof(int64_t), sizeof(double), sizeof(bool),
+                                  sizeof(char *),  sizeof(int),    sizeof(aa_amount)};
     memset(slot(o, row), 0, size[row->type]);
 }
 
-/* ---- tables ------------------------------------------------------------------------------------------- */
+/* ---- tables -------------------------------------------------------------------------------- */
 
 size_t aa_opts_count(const aa_opt *rows) {
     size_t n = 0;
@@ -188,7 +215,8 @@ aa_opt_origin aa_opts_from(const aa_opts *o, const char *key) {
     return o->from ? (aa_opt_origin)o->from[row - o->rows] : AA_FROM_DEFAULT;
 }
 
-/* Edit distance with adjacent swaps, for words up to 31 characters; longer ones are far from everything. */
+/* Edit distance with adjacent swaps, for words up to 31 characters; longer ones are far from
+ * everything. */
 static size_t distance(const char *a, const char *b) {
     size_t n = strlen(a), m = strlen(b), d[32][32];
     if (n > 31 || m > 31) return 99;
@@ -199,51 +227,67 @@ static size_t distance(const char *a, const char *b) {
             size_t best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
             if (d[i - 1][j] + 1 < best) best = d[i - 1][j] + 1;
             if (d[i][j - 1] + 1 < best) best = d[i][j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && d[i - 2][j - 2] + 1 < best) best = d[i - 2][j - 2] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                d[i - 2][j - 2] + 1 < best)
+                best = d[i - 2][j - 2] + 1;
             d[i][j] = best;
         }
     return d[n][m];
 }
 
-const char *aa_nearest(const char *word, const char *(*name)(const void *table, size_t i), const void *table, size_t n) {
+const char *aa_nearest(const char *word, const char *(*name)(const void *table, size_t i),
+                       const void *table, size_t n) {
     const char *best = NULL;
     size_t best_distance = 4;
     for (size_t i = 0; i < n; i++) {
         size_t d = distance(word, name(table, i));
-        if (d < best_distance && d < strlen(word)) { best_distance = d; best = name(table, i); }
+        if (d < best_distance && d < strlen(word)) {
+            best_distance = d;
+            best = name(table, i);
+        }
     }
     return best;
 }
 
 static const char *row_key(const void *table, size_t i) { return ((const aa_opt *)table)[i].key; }
 
-static void unknown(const aa_opts *o, const char *key, const char *prefix, const char *where, aa_text *problems) {
+static void unknown(const aa_opts *o, const char *key, const char *prefix, const char *where,
+                    aa_text *problems) {
     const char *near = aa_nearest(key, row_key, o->rows, aa_opts_count(o->rows));
-    aa_text_printf(problems, "%s: unknown option '%s%s'", where, prefix, key);
+    aa_text_printf(problems, "%s: unknown option '%s%.60s'", where, prefix, key);
     if (near) aa_text_printf(problems, "; did you mean '%s%s'?", prefix, near);
     aa_text_add(problems, "\n");
 }
 
-static bool set_row(aa_opts *o, const aa_opt *row, const char *value, aa_opt_origin from, const char *where, aa_text *problems) {
+static bool set_row(aa_opts *o, const aa_opt *row, const char *value, aa_opt_origin from,
+                    const char *where, aa_text *problems) {
     size_t i = (size_t)(row - o->rows);
     bool no_memory = false;
     if (o->from[i] > from) return true;
-    if (store(o, row, value, &no_memory)) { o->from[i] = (uint8_t)from; return true; }
-    if (no_memory) { problems->failed = true; return false; }
-    aa_text_printf(problems, "%s: %s%s '%s' is not ", where, from == AA_FROM_COMMAND ? "--" : "", row->key, value);
+    if (store(o, row, value, &no_memory)) {
+        o->from[i] = (uint8_t)from;
+        return true;
+    }
+    if (no_memory) {
+        problems->failed = true;
+        return false;
+    }
+    aa_text_printf(problems, "%s: %s%s '%s' is not ", where, from == AA_FROM_COMMAND ? "--" : "",
+                   row->key, value);
     describe(row, problems);
     aa_text_add(problems, "\n");
     return false;
 }
 
-bool aa_opts_set(aa_opts *o, const char *key, const char *value, aa_opt_origin from, const char *where, aa_text *problems) {
+bool aa_opts_set(aa_opts *o, const char *key, const char *value, aa_opt_origin from,
+                 const char *where, aa_text *problems) {
     const aa_opt *row = find(o->rows, key, strlen(key));
     if (row) return set_row(o, row, value, from, where, problems);
     unknown(o, key, from == AA_FROM_COMMAND ? "--" : "", where, problems);
     return false;
 }
 
-/* ---- command line ---------------------------------------------------------------------------------------- */
+/* ---- command line -------------------------------------------------------------------------- */
 
 #define HERE "command line"
 
@@ -254,7 +298,10 @@ static int take_option(aa_opts *o, int argc, char **argv, int i, aa_text *proble
     const aa_opt *row = find(o->rows, key, n);
     if (!row && !equals && strncmp(key, "no-", 3) == 0) {
         const aa_opt *negated = find(o->rows, key + 3, n - 3);
-        if (negated && negated->type == AA_OPT_BOOL) { set_row(o, negated, "no", AA_FROM_COMMAND, HERE, problems); return 1; }
+        if (negated && negated->type == AA_OPT_BOOL) {
+            set_row(o, negated, "no", AA_FROM_COMMAND, HERE, problems);
+            return 1;
+        }
     }
     if (!row) {
         char word[64];
@@ -263,7 +310,10 @@ static int take_option(aa_opts *o, int argc, char **argv, int i, aa_text *proble
         /* Its value, if any, is not a stray argument. */
         return !equals && i + 1 < argc && strncmp(argv[i + 1], "--", 2) ? 2 : 1;
     }
-    if (equals) { set_row(o, row, equals + 1, AA_FROM_COMMAND, HERE, problems); return 1; }
+    if (equals) {
+        set_row(o, row, equals + 1, AA_FROM_COMMAND, HERE, problems);
+        return 1;
+    }
     bool dummy;
     if (row->type == AA_OPT_BOOL && (i + 1 >= argc || !parse_bool(argv[i + 1], &dummy))) {
         set_row(o, row, "yes", AA_FROM_COMMAND, HERE, problems);
@@ -279,16 +329,20 @@ static int take_option(aa_opts *o, int argc, char **argv, int i, aa_text *proble
     return 2;
 }
 
-aa_status aa_opts_args(aa_opts *o, int argc, char **argv, const char **positional, int max, int *n_positional,
-                       aa_text *problems, aa_err *err) {
+aa_status aa_opts_args(aa_opts *o, int argc, char **argv, const char **positional, int max,
+                       int *n_positional, aa_text *problems, aa_err *err) {
     bool options = true;
     *n_positional = 0;
     for (int i = 0; i < argc;) {
         const char *word = argv[i];
-        if (options && strcmp(word, "--") == 0) { options = false; i++; }
-        else if (options && strncmp(word, "--", 2) == 0) i += take_option(o, argc, argv, i, problems);
+        if (options && strcmp(word, "--") == 0) {
+            options = false;
+            i++;
+        } else if (options && strncmp(word, "--", 2) == 0)
+            i += take_option(o, argc, argv, i, problems);
         else if (options && word[0] == '-' && word[1]) {
-            aa_text_printf(problems, HERE ": unknown option '%s'; options are words after '--'\n", word);
+            aa_text_printf(problems, HERE ": unknown option '%s'; options are words after '--'\n",
+                           word);
             i++;
         } else if (*n_positional < max) positional[(*n_positional)++] = argv[i++];
         else {
@@ -299,58 +353,108 @@ aa_status aa_opts_args(aa_opts *o, int argc, char **argv, const char **positiona
     return aa_text_status(problems, err);
 }
 
-/* ---- ini ------------------------------------------------------------------------------------------------------ */
+/* ---- ini ----------------------------------------------------------------------------------- */
 
-typedef struct reader { aa_opts *opts; const char *path; aa_text *problems; uint8_t *seen; const char *data; int line; } reader;
+typedef struct reader {
+    aa_opts *opts;
+    const char *where; /* "path:line" */
+    aa_text *problems;
+    uint8_t *seen; /* [rows] */
+} reader;
 
-static int on_pair(void *ctx, const char *section, const char *key, const char *value) {
-    reader *r = ctx;
-    (void)section;
-    if (!key || !*key) return 1;
-    const aa_opt *row = find(r->opts->rows, key, strlen(key));
-    if (!row) { unknown(r->opts, key, "", r->path, r->problems); return 1; }
-    size_t i = (size_t)(row - r->opts->rows);
-    if (r->seen[i]) { aa_text_printf(r->problems, "%s: '%s' is given twice\n", r->path, key); return 1; }
-    r->seen[i] = 1;
-    set_row(r->opts, row, value ? value : "", AA_FROM_FILE, r->path, r->problems);
-    return 1;
+static bool blank(char c) { return c == ' ' || c == '\t'; }
+
+static char *trim(char *s) {
+    while (blank(*s)) s++;
+    for (size_t n = strlen(s); n && blank(s[n - 1]); n--) s[n - 1] = 0;
+    return s;
 }
 
-/* One line at a time, so that every message can name its line and no line is cut silently. */
-static void read_line(reader *r, const char *line, size_t n, int number_) {
-    char where[512];
-    char *copy = aa_heap_alloc(n + 2, 1);
-    if (!copy) { r->problems->failed = true; return; }
+/* The value at s in place: what stands in quotes, or everything before a comment. NULL: wrong. */
+static char *ini_value(char *s) {
+    static const char names[] = "\\\"nrt", codes[] = "\\\"\n\r\t";
+    if (*s != '"') {
+        for (char *p = s; *p; p++)
+            if ((*p == ';' || *p == '#') && (p == s || blank(p[-1]))) *p-- = 0;
+        return trim(s);
+    }
+    char *to = s, *from = s + 1;
+    while (*from && *from != '"') {
+        const char *name = *from == '\\' && from[1] ? strchr(names, from[1]) : NULL;
+        if (*from == '\\' && !name) return NULL;
+        *to++ = name ? codes[name - names] : *from;
+        from += name ? 2 : 1;
+    }
+    if (*from != '"') return NULL;
+    for (from++; blank(*from);) from++;
+    if (*from && *from != ';' && *from != '#') return NULL;
+    *to = 0;
+    return s;
+}
+
+static void read_pair(reader *r, char *key, char *value) {
+    const aa_opt *row = find(r->opts->rows, key, strlen(key));
+    if (!row) {
+        unknown(r->opts, key, "", r->where, r->problems);
+        return;
+    }
+    size_t i = (size_t)(row - r->opts->rows);
+    value = ini_value(value);
+    if (!value) {
+        aa_text_printf(r->problems,
+                       "%s: '%s': a value in quotes ends with a quote, and has \\ only before "
+                       "\\ \" n r t\n",
+                       r->where, key);
+    } else if (r->seen[i]) aa_text_printf(r->problems, "%s: '%s' is given twice\n", r->where, key);
+    else set_row(r->opts, row, value, AA_FROM_FILE, r->where, r->problems);
+    r->seen[i] = 1;
+}
+
+static void read_line(reader *r, const char *line, size_t n) {
+    char *copy = aa_heap_alloc(n + 1, 1);
+    if (!copy) {
+        r->problems->failed = true;
+        return;
+    }
     memcpy(copy, line, n);
-    snprintf(where, sizeof where, "%.480s:%d", r->path, number_);
-    reader here = *r;
-    here.path = where;
-    if (memchr(line, 0, n)) aa_text_printf(r->problems, "%s: not a text file\n", where);
-    else if (n > 190) aa_text_printf(r->problems, "%s: the line has %zu bytes; the limit is 190\n", where, n);
-    else if (ini_parse_string(copy, on_pair, &here)) aa_text_printf(r->problems, "%s: not 'key = value', '[group]' or a comment: %.60s\n", where, copy);
+    char *s = trim(copy), *equals = strchr(s, '=');
+    if (memchr(line, 0, n)) aa_text_printf(r->problems, "%s: not a text file\n", r->where);
+    else if (*s && !strchr(";#", *s) && !(*s == '[' && strchr(s, ']'))) {
+        if (equals && equals > s && *s != '[') {
+            *equals = 0;
+            read_pair(r, trim(s), trim(equals + 1));
+        } else
+            aa_text_printf(r->problems, "%s: not 'key = value', '[group]' or a comment: %.60s\n",
+                           r->where, s);
+    }
     aa_heap_free(copy);
 }
 
 aa_status aa_opts_read_ini(aa_opts *o, const char *path, aa_text *problems, aa_err *err) {
     aa_sys_map map;
     AA_TRY(aa_map_open(&map, path, err));
-    reader r = {.opts = o, .path = path, .problems = problems, .seen = aa_heap_alloc(aa_opts_count(o->rows) + 1, 1)};
+    char where[512];
+    reader r = {o, where, problems, aa_heap_alloc(aa_opts_count(o->rows) + 1, 1)};
     const char *p = (const char *)map.data, *end = p + map.size_bytes;
     size_t before = problems->len;
+    if (map.size_bytes >= 3 && memcmp(p, "\xEF\xBB\xBF", 3) == 0) p += 3;
+    /* A file that is not ours at all would otherwise be reported line by line. */
     for (int line = 1; r.seen && p < end && problems->len < before + 4096; line++) {
         const char *newline = memchr(p, '\n', (size_t)(end - p)), *stop = newline ? newline : end;
         size_t n = (size_t)(stop - p);
         if (n && p[n - 1] == '\r') n--;
-        read_line(&r, p, n, line);
+        snprintf(where, sizeof where, "%.480s:%d", path, line);
+        read_line(&r, p, n);
         p = newline ? newline + 1 : end;
     }
-    aa_status st = r.seen ? aa_text_status(problems, err) : aa_fail_memory(err, "reading a config file", 0);
+    aa_status st =
+        r.seen ? aa_text_status(problems, err) : aa_fail_memory(err, "reading a config file", 0);
     aa_heap_free(r.seen);
     aa_sys_map_close(&map);
     return st;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------------------ */
+/* ---- writing ------------------------------------------------------------------------------- */
 
 static void print_amount(aa_amount a, aa_text *out) {
     static const char *const suffix[] = {"", "s", "steps", "tok", "flop"};
@@ -364,20 +468,43 @@ void aa_opts_print(const aa_opts *o, const aa_opt *row, aa_text *out) {
     case AA_OPT_INT: aa_text_json_int(out, *(const int64_t *)at); break;
     case AA_OPT_REAL: aa_text_json_real(out, *(const double *)at); break;
     case AA_OPT_BOOL: aa_text_add(out, *(const bool *)at ? "yes" : "no"); break;
-    case AA_OPT_STRING: if (*(char *const *)at) aa_text_add(out, *(char *const *)at); break;
+    case AA_OPT_STRING:
+        if (*(char *const *)at) aa_text_add(out, *(char *const *)at);
+        break;
     case AA_OPT_CHOICE: choice_name(row->choices, *(const int *)at, out); break;
     case AA_OPT_AMOUNT: print_amount(*(const aa_amount *)at, out); break;
     }
 }
 
+/* In quotes where the value would not come back as it is. */
+static void write_ini_string(const char *s, aa_text *out) {
+    size_t n = strlen(s);
+    if (n && !strpbrk(s, ";#\"\n\r") && !blank(*s) && !blank(s[n - 1])) {
+        aa_text_add(out, s);
+        return;
+    }
+    aa_text_add(out, "\"");
+    for (; *s; s++) switch (*s) {
+        case '"': aa_text_add(out, "\\\""); break;
+        case '\\': aa_text_add(out, "\\\\"); break;
+        case '\n': aa_text_add(out, "\\n"); break;
+        case '\r': aa_text_add(out, "\\r"); break;
+        default: aa_text_add_bytes(out, s, 1);
+        }
+    aa_text_add(out, "\"");
+}
+
 void aa_opts_write_ini(const aa_opts *o, aa_text *out) {
     const char *group = "";
     for (const aa_opt *row = o->rows; row->key; row++) {
-        if (strcmp(group, row->group)) aa_text_printf(out, "%s[%s]\n", *group ? "\n" : "", row->group);
+        if (strcmp(group, row->group))
+            aa_text_printf(out, "%s[%s]\n", *group ? "\n" : "", row->group);
         group = row->group;
-        bool unset = row->type == AA_OPT_STRING && !*(char **)slot(o, row);
+        char *string = row->type == AA_OPT_STRING ? *(char **)slot(o, row) : NULL;
+        bool unset = row->type == AA_OPT_STRING && !string;
         aa_text_printf(out, "; %s\n%s%s = ", row->help, unset ? "; " : "", row->key);
-        aa_opts_print(o, row, out);
+        if (string) write_ini_string(string, out);
+        else aa_opts_print(o, row, out);
         aa_text_add(out, "\n");
     }
 }
@@ -406,8 +533,13 @@ static void wrap(aa_text *out, const char *s, int indent, int width) {
     int column = indent;
     for (bool first = true; *s; first = false) {
         size_t n = strcspn(s, " ");
-        if (!first && column + 1 + (int)n > width) { aa_text_printf(out, "\n%*s", indent, ""); column = indent; }
-        else if (!first) { aa_text_add(out, " "); column++; }
+        if (!first && column + 1 + (int)n > width) {
+            aa_text_printf(out, "\n%*s", indent, "");
+            column = indent;
+        } else if (!first) {
+            aa_text_add(out, " ");
+            column++;
+        }
         aa_text_add_bytes(out, s, n);
         column += (int)n;
         s += n + (s[n] == ' ');

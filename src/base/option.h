@@ -27,7 +27,8 @@ typedef enum {
 typedef enum { AA_UNIT_NONE, AA_UNIT_SECONDS, AA_UNIT_STEPS, AA_UNIT_TOKENS, AA_UNIT_FLOP } aa_unit;
 typedef struct aa_amount { double value; aa_unit unit; } aa_amount;
 
-typedef enum { AA_SCALE_NONE, AA_SCALE_LINEAR, AA_SCALE_LOG } aa_opt_scale;   /* NONE: not searchable */
+/* NONE: not searchable. */
+typedef enum { AA_SCALE_NONE, AA_SCALE_LINEAR, AA_SCALE_LOG } aa_opt_scale;
 
 typedef struct aa_opt {
     const char *key;          /* "kv-heads": also the config key */
@@ -37,7 +38,7 @@ typedef struct aa_opt {
     const char *init;         /* default as text, parsed by the same code; NULL = 0/NULL */
     double lo, hi;            /* inclusive bounds for INT, REAL and the value of AMOUNT */
     aa_opt_scale scale;
-    const char *choices;      /* CHOICE: "a|b|c"; otherwise the placeholder shown in help ("FILE") */
+    const char *choices; /* CHOICE: "a|b|c"; otherwise the placeholder shown in help ("FILE") */
     const char *help;         /* one line */
 } aa_opt;
 
@@ -47,23 +48,29 @@ typedef enum { AA_FROM_DEFAULT, AA_FROM_MODEL, AA_FROM_FILE, AA_FROM_COMMAND } a
 typedef struct aa_opts { const aa_opt *rows; void *values; uint8_t *from; } aa_opts;
 
 size_t aa_opts_count(const aa_opt *rows);
-aa_status aa_opts_init(aa_opts *o, const aa_opt *rows, void *values, aa_err *err) AA_MUST_USE;   /* defaults */
+/* Sets the defaults. */
+aa_status aa_opts_init(aa_opts *o, const aa_opt *rows, void *values, aa_err *err) AA_MUST_USE;
 void aa_opts_release(aa_opts *o);                        /* frees strings and from */
 /* Sets one value. `where` ("command line", "run.ini:12") goes into the message appended to
  * `problems` (one line each); a set from a lower origin never overrides a higher one.
- * Returns false if a problem was added.                                                           */
+ * Returns false if a problem was added. */
 bool aa_opts_set(aa_opts *o, const char *key, const char *value, aa_opt_origin from,
                  const char *where, aa_text *problems);
-/* Parses argv. Words that are not options go to positional (at most max); "--" ends the options.  */
+/* Parses argv. Words that are not options go to positional (at most max); "--" ends the options. */
 aa_status aa_opts_args(aa_opts *o, int argc, char **argv, const char **positional, int max,
                        int *n_positional, aa_text *problems, aa_err *err) AA_MUST_USE;
-aa_status aa_opts_read_ini(aa_opts *o, const char *path, aa_text *problems, aa_err *err) AA_MUST_USE;
+/* Lines `key = value`, `[group]`, or comments after ; or #. A comment may follow a value after a
+ * blank. A value in double quotes keeps everything, with \\ \" \n \r \t as escapes. */
+aa_status aa_opts_read_ini(aa_opts *o, const char *path, aa_text *problems,
+                           aa_err *err) AA_MUST_USE;
 aa_opt_origin aa_opts_from(const aa_opts *o, const char *key);
-void aa_opts_print(const aa_opts *o, const aa_opt *row, aa_text *out);   /* one value as parsable text */
-void aa_opts_write_ini(const aa_opts *o, aa_text *out);  /* complete, grouped, with help as comments   */
+/* One value as text that aa_opts_set takes. */
+void aa_opts_print(const aa_opts *o, const aa_opt *row, aa_text *out);
+/* Complete, grouped, with help as comments; read_ini gives the same values back. */
+void aa_opts_write_ini(const aa_opts *o, aa_text *out);
 void aa_opts_write_json(const aa_opts *o, aa_text *out); /* {"key":value,...} */
 void aa_opts_help(const aa_opt *rows, aa_text *out, int width);
-/* Nearest known name by edit distance (<= 3), or NULL.                                            */
+/* Nearest known name by edit distance (<= 3), or NULL. */
 const char *aa_nearest(const char *word, const char *(*name)(const void *table, size_t i),
                        const void *table, size_t n);
 
