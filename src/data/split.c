@@ -140,7 +140,31 @@ size_t aa__split_cut(const aa_tokenizer *t, const unsigned char *text, size_t fr
 static void *regex_alloc(size_t n, void *ctx) { (void)ctx; return aa_heap_alloc(n, 1); }
 static void regex_free(void *p, void *ctx) { (void)ctx; aa_heap_free(p); }
 
-aa_status aa__regex_compile(void **out, const char *pattern, aa_err *err) {
+/* PCRE2's \s has U+180E, which is no White_Space, so \s and \S are spelt out. \S within a class cannot be, and
+ * keeps PCRE2's meaning. */
+#define WHITE "\\x09-\\x0d\\x20\\x85\\xa0\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+
+static void spell_white(aa_text *out, const char *p) {
+    bool class = false;
+    for (const char *open = NULL; *p; p++) {
+        if (p[0] == '\\' && p[1]) {
+            if (p[1] == 's') aa_text_add(out, class ? WHITE : "[" WHITE "]");
+            else if (p[1] == 'S' && !class) aa_text_add(out, "[^" WHITE "]");
+            else aa_text_add_bytes(out, p, 2);
+            p++;
+            continue;
+        }
+        if (!class && *p == '[') {
+            class = true;
+            open = p[1] == '^' ? p + 2 : p + 1;
+        } else if (class && *p == ']' && p != open) {      /* the first ] of a class is a member */
+            class = false;
+        }
+        aa_text_add_bytes(out, p, 1);
+    }
+}
+
+static aa_status compile(void **out, const char *pattern, aa_err *err) {
     pcre2_general_context *general = pcre2_general_context_create(regex_alloc, regex_free, NULL);
     pcre2_compile_context *context = general ? pcre2_compile_context_create(general) : NULL;
     int code = 0;
@@ -158,6 +182,16 @@ aa_status aa__regex_compile(void **out, const char *pattern, aa_err *err) {
     (void)pcre2_jit_compile(re, PCRE2_JIT_COMPLETE);       /* where there is no JIT, the interpreter runs */
     *out = re;
     return AA_OK;
+}
+
+/* Which code points are letters in a pattern of the user's is for the installed PCRE2 to say. */
+aa_status aa__regex_compile(void **out, const char *pattern, aa_err *err) {
+    aa_text spelt = {0};
+    spell_white(&spelt, pattern);
+    aa_status st = aa_text_status(&spelt, err);
+    if (!st) st = compile(out, spelt.data ? spelt.data : "", err);
+    aa_text_release(&spelt);
+    return st;
 }
 
 void aa__regex_free(void *pcre) { pcre2_code_free(pcre); }
