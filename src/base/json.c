@@ -9,7 +9,15 @@
 #define MAX_BYTES ((size_t)1 << 30)
 #define MAX_DEPTH 256
 
-static void *json_alloc(size_t n) { return aa_heap_alloc(n, 1); }
+/* jansson forgets on its way up that it was memory that ran out. */
+static _Thread_local bool no_memory;
+
+static void *json_alloc(size_t n) {
+    void *p = aa_heap_alloc(n, 1);
+    no_memory |= !p;
+    return p;
+}
+
 static void set_allocator(void) { json_set_alloc_funcs(json_alloc, aa_heap_free); }
 
 /* jansson bounds its recursion at 2048; our files never need that, and callers may recurse with
@@ -38,9 +46,9 @@ aa_status aa_json_parse(json_t **out, const char *data, size_t n, const char *na
     if (too_deep(data, n))
         return aa_fail(err, AA_EFORMAT, "%s: nested deeper than %d levels", name, MAX_DEPTH);
     json_error_t e;
+    no_memory = false;
     json_t *o = json_loadb(data ? data : "", n, JSON_REJECT_DUPLICATES, &e);
-    if (!o && json_error_code(&e) == json_error_out_of_memory)
-        return aa_fail_memory(err, "parsing JSON", n);
+    if (!o && no_memory) return aa_fail_memory(err, "parsing JSON", n);
     if (!o)
         return aa_fail(err, AA_EFORMAT, "%s: line %d, column %d: %s", name, e.line, e.column,
                        e.text);
