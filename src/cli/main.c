@@ -153,10 +153,13 @@ static void log_line(void *ctx, aa_log_level level, const char *line) {
         fprintf(stderr, "%s%s\n", level == AA_LOG_WARN ? "warning: " : "", line);
 }
 
-static int print_text(aa_text *t) {
+/* Help and version: printed, or the failure to print. */
+static int print_text(aa_text *t, int status) {
     fputs(t->data ? t->data : "", stdout);
     aa_text_release(t);
-    return 0;
+    if (!fflush(stdout) && !ferror(stdout)) return status;
+    fprintf(stderr, "autoane: cannot write to standard output: %s\n", strerror(errno));
+    return 1;
 }
 
 int main(int argc, char **argv) {
@@ -166,25 +169,26 @@ int main(int argc, char **argv) {
     bool help = take_flag(&argc, argv, "--help", "-h"),
          json = take_flag(&argc, argv, "--json", NULL);
     if (argc && strcmp(argv[0], "help") == 0) { help = true; argc--; argv++; }
-    if (argc && strcmp(argv[0], "--version") == 0) { puts("autoane " AA_VERSION); return 0; }
     aa_text text = {0};
+    if (argc && strcmp(argv[0], "--version") == 0) {
+        aa_text_add(&text, "autoane " AA_VERSION "\n");
+        return print_text(&text, 0);
+    }
+    if (!argc) {
+        help_all(&text);
+        return print_text(&text, help ? 0 : 2);
+    }
     int used = 0;
     const cli_command *c = find_command(argc, argv, &used);
-    if (!c && (help || !argc)) {
-        if (argc && !help) return unknown_command(argc, argv);
-        help_all(&text);
-        return argc || help ? print_text(&text) : (print_text(&text), 2);
-    }
     if (!c) return unknown_command(argc, argv);
     if (help) {
         help_command(c, width_of(1), &text);
-        return print_text(&text);
+        return print_text(&text, 0);
     }
     aa_err err = {0};
     aa_status st = run_command(c, argc - used, argv + used, json, &err);
-    if (fflush(stdout) || ferror(stdout)) {
-        if (!st) st = aa_fail_errno(&err, errno, "cannot write to", "standard output");
-    }
+    if ((fflush(stdout) || ferror(stdout)) && !st)
+        st = aa_fail_errno(&err, errno, "cannot write to", "standard output");
     if (!st) return 0;
     fprintf(stderr, "autoane %s: %s\n", c->words, *err.message ? err.message : aa_status_text(st));
     return aa_status_exit(st);

@@ -1,4 +1,5 @@
 #include "train/checkpoint.h"
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,12 @@ static const struct { const char *key; field_type type; size_t at; } fields[] = 
     {"elapsed_s", FIELD_REAL, offsetof(aa_position, elapsed_s)},
     {"train_s", FIELD_REAL, offsetof(aa_position, train_s)},
     {"flop", FIELD_REAL, offsetof(aa_position, flop)},
+    {"eval_loss", FIELD_REAL, offsetof(aa_position, last_eval.loss)},
+    {"eval_loss_stderr", FIELD_REAL, offsetof(aa_position, last_eval.loss_stderr)},
+    {"eval_bits_per_byte", FIELD_REAL, offsetof(aa_position, last_eval.bits_per_byte)},
+    {"eval_perplexity", FIELD_REAL, offsetof(aa_position, last_eval.perplexity)},
+    {"eval_tokens", FIELD_U64, offsetof(aa_position, last_eval.tokens)},
+    {"eval_bytes", FIELD_U64, offsetof(aa_position, last_eval.bytes)},
     {"best_loss", FIELD_REAL, offsetof(aa_position, best_loss)},
     {"best_step", FIELD_U64, offsetof(aa_position, best_step)},
     {"first_loss", FIELD_REAL, offsetof(aa_position, first_loss)},
@@ -214,6 +221,17 @@ static aa_status fill_directory(const char *dir, const aa_job *job, const aa_mod
     return no ? aa_fail_errno(err, no, "cannot flush", dir) : AA_OK;
 }
 
+/* Renamed first: a directory that is called step-N is whole, at any moment. */
+static aa_status remove_checkpoint(const char *path, aa_err *err) {
+    char *aside = aa_heap_printf("%s.tmp", path);
+    if (!aside) return aa_fail_memory(err, "a path", 0);
+    int no = aa_sys_remove_tree(aside);
+    if (!no) no = aa_sys_rename(path, aside);
+    if (!no) no = aa_sys_remove_tree(aside);
+    aa_heap_free(aside);
+    return no ? aa_fail_errno(err, no, "cannot remove the old checkpoint", path) : AA_OK;
+}
+
 aa_status aa_checkpoint_write(const char *run_dir, const aa_job *job, const aa_model *m,
                               const aa_optim *optim, const aa_position *at, const float *mean_logit,
                               aa_err *err) {
@@ -223,8 +241,10 @@ aa_status aa_checkpoint_write(const char *run_dir, const aa_job *job, const aa_m
     if (!st) st = fill_directory(tmp, job, m, optim, at, mean_logit, err);
     /* A directory of that name can only be one that no link points to: left by a run killed before
      * the link. */
-    int no = st ? 0 : aa_sys_remove_tree(final);
-    if (!no && !st) no = aa_sys_rename(tmp, final);
+    aa_sys_info info = {0};
+    if (!st && aa_sys_stat(&info, final) == 0 && info.kind != AA_SYS_ABSENT)
+        st = remove_checkpoint(final, err);
+    int no = st ? 0 : aa_sys_rename(tmp, final);
     if (!no && !st) no = aa_sys_fsync_dir(run_dir);
     if (no) st = aa_fail_errno(err, no, "cannot put the checkpoint at", final);
     if (st && tmp) (void)aa_sys_remove_tree(tmp);
@@ -290,6 +310,23 @@ static bool linked(const char *run_dir, const char *checkpoint) {
     return false;
 }
 
+static int sweep(void *ctx, const char *name) {
+    const char *run_dir = ctx;
+    size_t n = strlen(name);
+    if (n < 4 || strcmp(name + n - 4, ".tmp")) return 0;
+    char *path = aa_path_join(run_dir, name);
+    int no = path ? aa_sys_remove_tree(path) : ENOMEM;
+    aa_heap_free(path);
+    return no;
+}
+
+aa_status aa_checkpoint_sweep(const char *run_dir, aa_err *err) {
+    char *dir = aa_heap_strdup(run_dir);
+    int no = dir ? aa_sys_list_dir(run_dir, sweep, dir) : ENOMEM;
+    aa_heap_free(dir);
+    return no ? aa_fail_errno(err, no, "cannot clear what was left unfinished in", run_dir) : AA_OK;
+}
+
 aa_status aa_checkpoint_prune(const char *run_dir, int64_t keep, aa_err *err) {
     if (keep <= 0) return AA_OK;
     step_list l = {0};
@@ -300,8 +337,7 @@ aa_status aa_checkpoint_prune(const char *run_dir, int64_t keep, aa_err *err) {
     for (size_t i = (size_t)keep; !st && i < l.n; i++) {
         char *path = aa_heap_printf("%s/step-%llu", run_dir, (unsigned long long)l.steps[i]);
         if (!path) st = aa_fail_memory(err, "a path", 0);
-        else if (!linked(run_dir, path) && (no = aa_sys_remove_tree(path)))
-            st = aa_fail_errno(err, no, "cannot remove the old checkpoint", path);
+        else if (!linked(run_dir, path)) st = remove_checkpoint(path, err);
         aa_heap_free(path);
     }
     aa_heap_free(l.steps);

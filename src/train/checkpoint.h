@@ -18,6 +18,7 @@ typedef struct aa_position {               /* everything about a run that is not
     uint64_t step, windows, tokens, optim_t, journal_bytes, rng_seed;
     double elapsed_s, train_s,
         flop; /* since the start, all in; of it in updates; matrix FLOP done */
+    aa_eval_result last_eval;              /* tokens 0: none yet */
     double best_loss; uint64_t best_step;  /* best_loss NAN: none yet */
     double first_loss, smooth_loss;        /* divergence guard and progress */
     double log_loss_sum; uint64_t log_steps;             /* since the last journal line */
@@ -36,6 +37,8 @@ aa_status aa_checkpoint_read(const char *checkpoint_dir, aa_model *m, aa_optim *
                              aa_position *at, aa_err *err) AA_MUST_USE;
 aa_status aa_checkpoint_mark(const char *run_dir, uint64_t step, const char *link,
                              aa_err *err) AA_MUST_USE;
+/* Removes what a killed run left unfinished: entries of the run directory that end in .tmp. */
+aa_status aa_checkpoint_sweep(const char *run_dir, aa_err *err) AA_MUST_USE;
 /* Removes all but the newest `keep` checkpoints, never one that last or best points at; keep <= 0
  * keeps all. */
 aa_status aa_checkpoint_prune(const char *run_dir, int64_t keep, aa_err *err) AA_MUST_USE;

@@ -51,7 +51,7 @@ const aa_opt aa_train_rows[] = {
      "epsilon of RMSNorm"},
     {"residual-scale", "model", AA_OPT_REAL, AT(model.residual_scale), NULL, 1e-3, 10, AA_SCALE_LOG,
      "X", "factor on each block's two branches"},
-    {"init", "model", AA_OPT_CHOICE, AT(init), "scaled", 0, 0, AA_SCALE_LINEAR, "scaled|zero-out",
+    {"init", "model", AA_OPT_CHOICE, AT(init), "zero-out", 0, 0, AA_SCALE_LINEAR, "scaled|zero-out",
      "initial output projections: scaled by 1/sqrt(2 layers), or zero"},
 
     {"budget", "training", AA_OPT_AMOUNT, AT(budget), "120s", 0, 1e30, 0, "AMOUNT",
@@ -135,4 +135,5 @@ void aa_train_options_settle(aa_opts *opts, const aa_config *config) {
     settle_interval(opts, "checkpoint-every", &o->checkpoint_every, 0.2);
     settle_interval(opts, "log-every", &o->log_every, 0.005);
     if (o->lr == 0) o->lr = lr_by_width(config->dim);
+    o->model = *config;
 }

@@ -40,7 +40,7 @@ typedef struct run {
     double train_before_s, eval_s, checkpoint_s;
     uint64_t saved_step, evaluated_step;  /* UINT64_MAX: not yet */
     uint64_t tokens_before;
-    aa_eval_result last_eval, best_eval;
+    aa_eval_result best_eval;
 } run;
 
 /* ---- clocks and intervals -------------------------------------------------------------------- */
@@ -64,10 +64,15 @@ static bool due(const run *r, aa_amount every, double *next) {
     return true;
 }
 
-/* What takes long must not become due again while it is being done: in seconds, count from its end.
- */
-static void postpone(const run *r, aa_amount every, double *next) {
-    if (every.unit == AA_UNIT_SECONDS) *next = fmax(*next, now_s(r) + every.value);
+/* What takes long must not become due again while it is being done: in seconds, count from its end;
+ * and unless the user chose the interval, leave nine tenths of the time to training. */
+static void postpone_eval(run *r) {
+    aa_amount every = r->job->o->eval_every;
+    if (every.unit != AA_UNIT_SECONDS) return;
+    double gap = every.value;
+    if (aa_opts_from(r->job->opts, "eval-every") == AA_FROM_DEFAULT)
+        gap = fmax(gap, 9 * r->at.last_eval.wall_s);
+    r->at.next_eval = fmax(r->at.next_eval, now_s(r) + gap);
 }
 
 static double fraction_done(const run *r) {
@@ -150,7 +155,7 @@ static void report_progress(run *r, double loss, double lr, const aa_optim_resul
                             .loss_smooth = at->smooth_loss,
                             .lr = lr,
                             .grad_norm = o->grad_norm,
-                            .bits_per_byte = r->last_eval.tokens ? r->last_eval.bits_per_byte : NAN,
+                            .bits_per_byte = r->at.last_eval.tokens ? r->at.last_eval.bits_per_byte : NAN,
                             .wall_s = at->elapsed_s,
                             .tokens_per_s = tokens / train_s};
     p->share_of_peak = r->plan->peak_gflops > 0 ? p->tokens_per_s * r->plan->flop_per_token /
@@ -211,19 +216,19 @@ static aa_status evaluate(run *r, aa_err *err) {
                             .ids = r->mem.eval_ids,
                             .targets = r->mem.eval_targets,
                             .loss = r->mem.loss};
-    AA_TRY(aa_evaluate(&e, r->mem.window_loss, &r->last_eval, err));
-    r->eval_s += r->last_eval.wall_s;
+    AA_TRY(aa_evaluate(&e, r->mem.window_loss, &r->at.last_eval, err));
+    r->eval_s += r->at.last_eval.wall_s;
     r->evaluated_step = r->at.step;
-    bool best = !(r->last_eval.loss >= r->at.best_loss); /* best_loss NAN: the first is best */
+    bool best = !(r->at.last_eval.loss >= r->at.best_loss); /* best_loss NAN: the first is best */
     if (best) {
-        r->best_eval = r->last_eval;
-        r->at.best_loss = r->last_eval.loss;
+        r->best_eval = r->at.last_eval;
+        r->at.best_loss = r->at.last_eval.loss;
         r->at.best_step = r->at.step;
     }
-    r->progress.bits_per_byte = r->last_eval.bits_per_byte;
+    r->progress.bits_per_byte = r->at.last_eval.bits_per_byte;
     r->progress.wall_s = r->at.elapsed_s = now_s(r);
-    if (r->hooks->evaluated) r->hooks->evaluated(r->hooks->ctx, &r->progress, &r->last_eval, best);
-    return aa_journal_eval(&r->journal, &r->progress, &r->last_eval, best, err);
+    if (r->hooks->evaluated) r->hooks->evaluated(r->hooks->ctx, &r->progress, &r->at.last_eval, best);
+    return aa_journal_eval(&r->journal, &r->progress, &r->at.last_eval, best, err);
 }
 
 static aa_status write_sample(run *r, aa_err *err) {
@@ -284,7 +289,7 @@ static aa_status after_update(run *r, aa_err *err) {
     bool evaluated = due(r, o->eval_every, &r->at.next_eval) || finished;
     if (evaluated) {
         AA_TRY(evaluate(r, err));
-        postpone(r, o->eval_every, &r->at.next_eval);
+        postpone_eval(r);
     }
     if (due(r, o->sample_every, &r->at.next_sample) || (finished && o->sample_every.value > 0))
         AA_TRY(write_sample(r, err));
@@ -356,6 +361,7 @@ static aa_status begin_resumed(run *r, const char *journal, aa_err *err) {
         return aa_fail(err, AA_EUSAGE, "the run in '%s' was started with --seed %llu", r->dir,
                        (unsigned long long)r->at.rng_seed);
     r->saved_step = r->at.step;
+    AA_TRY(aa_checkpoint_sweep(r->dir, err));
     return aa_journal_writer_open(&r->journal, journal, r->at.journal_bytes, err);
 }
 
@@ -386,7 +392,6 @@ static aa_status begin(run *r, bool resume, aa_err *err) {
                                 .warmup = o->warmup,
                                 .cooldown = o->cooldown};
     r->saved_step = r->evaluated_step = UINT64_MAX;
-    r->last_eval.loss = NAN;
     r->start_s = aa_sys_clock_s();
     char *journal = aa_path_join(r->dir, "journal.jsonl");
     if (!journal) return aa_fail_memory(err, "a path", 0);
@@ -411,7 +416,7 @@ static void fill_result(const run *r, aa_train_result *out) {
                              .eval_s = r->eval_s,
                              .checkpoint_s = r->checkpoint_s,
                              .tokens_per_s = train_s > 0 ? tokens / train_s : 0,
-                             .final = r->last_eval,
+                             .final = r->at.last_eval,
                              .best = r->best_eval,
                              .best_step = r->at.best_step};
     out->best.loss = r->at.best_loss;
@@ -419,7 +424,7 @@ static void fill_result(const run *r, aa_train_result *out) {
                                                         (r->plan->peak_gflops * 1e9)
                                                   : NAN;
     double bytes_per_token =
-        r->last_eval.tokens ? (double)r->last_eval.bytes / (double)r->last_eval.tokens : NAN;
+        r->at.last_eval.tokens ? (double)r->at.last_eval.bytes / (double)r->at.last_eval.tokens : NAN;
     out->floor_loss = r->job->floor_nats_per_byte * bytes_per_token;
 }
 
