@@ -48,7 +48,9 @@ static bool must_fail(void) {
 }
 
 void *aa_heap_alloc(size_t count, size_t size) {
-    return must_fail() ? NULL : calloc(count ? count : 1, size ? size : 1);
+    size_t n;
+    if (must_fail() || __builtin_mul_overflow(count, size, &n)) return NULL;
+    return calloc(n ? n : 1, 1);
 }
 
 void *aa_heap_realloc(void *p, size_t count, size_t size) {
