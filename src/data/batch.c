@@ -1,6 +1,6 @@
-/* data/batch: windows as functions of their number. An epoch of W windows has room to move: the stream is
- * longer than W T + 1 tokens by `slack` <= 2T - 2, and a keyed offset within the slack (below T) shifts all
- * windows of that epoch, so that window borders fall elsewhere each time. */
+/* data/batch: windows as functions of their number. An epoch of W windows has room to move: the
+ * stream is longer than W T + 1 tokens by `slack` <= 2T - 2, and a keyed offset within the slack
+ * (below T) shifts all windows of that epoch, so that window borders fall elsewhere each time. */
 #include "data/batch.h"
 
 #include <string.h>
@@ -40,17 +40,21 @@ void aa_stream_release(aa_stream *s) {
 
 static void copy_ids(const aa_stream *s, uint64_t from, size_t n, int32_t *out) {
     const aa_tokens *t = s->tokens;
-    if (t->u16) for (size_t i = 0; i < n; i++) out[i] = (int32_t)t->u16[from + i];
-    else for (size_t i = 0; i < n; i++) out[i] = (int32_t)t->u32[from + i];
-    if (s->map) for (size_t i = 0; i < n; i++) out[i] = s->map[out[i]];
+    if (t->u16)
+        for (size_t i = 0; i < n; i++) out[i] = (int32_t)t->u16[from + i];
+    else
+        for (size_t i = 0; i < n; i++) out[i] = (int32_t)t->u32[from + i];
+    if (s->map)
+        for (size_t i = 0; i < n; i++) out[i] = s->map[out[i]];
 }
 
 void aa_stream_read(const aa_stream *s, uint64_t at, size_t n, int32_t *out) {
     aa_assert(at <= s->n_tokens && n <= s->n_tokens - at);
     uint64_t lo = 0, hi = s->n_ranges;
-    while (hi - lo > 1) {                     /* the range that holds `at` */
+    while (hi - lo > 1) { /* the range that holds `at` */
         uint64_t mid = lo + (hi - lo) / 2;
-        if (s->range_start[mid] <= at) lo = mid; else hi = mid;
+        if (s->range_start[mid] <= at) lo = mid;
+        else hi = mid;
     }
     for (; n; lo++) {
         uint64_t room = s->range_start[lo + 1] - at;
@@ -73,7 +77,8 @@ static void read_window(const aa_stream *s, uint64_t at, size_t T, int32_t *ids,
     aa_stream_read(s, at + T, 1, targets + T - 1);
 }
 
-void aa_stream_window(const aa_stream *s, uint64_t seed, uint64_t n, size_t T, int32_t *ids, int32_t *targets) {
+void aa_stream_window(const aa_stream *s, uint64_t seed, uint64_t n, size_t T, int32_t *ids,
+                      int32_t *targets) {
     uint64_t windows = aa_stream_windows(s, T), epoch = n / (windows ? windows : 1);
     aa_assert(windows);
     uint64_t slack = s->n_tokens - 1 - windows * T;
@@ -84,8 +89,8 @@ void aa_stream_window(const aa_stream *s, uint64_t seed, uint64_t n, size_t T, i
     read_window(s, offset + i * T, T, ids, targets);
 }
 
-void aa_stream_eval_window(const aa_stream *s, uint64_t i, uint64_t n_windows, size_t T, int32_t *ids,
-                           int32_t *targets) {
+void aa_stream_eval_window(const aa_stream *s, uint64_t i, uint64_t n_windows, size_t T,
+                           int32_t *ids, int32_t *targets) {
     uint64_t windows = s->n_tokens > T ? (s->n_tokens - 1) / T : 0;
     aa_assert(windows && i < n_windows);
     uint64_t at = windows / n_windows * i + windows % n_windows * i / n_windows;
@@ -99,8 +104,8 @@ aa_status aa_compact_vocabulary(const aa_tokens *t, uint64_t vocab, int32_t eos,
     for (uint64_t i = 0; !st && i < t->n_tokens; i++) {
         int32_t id = aa_tokens_at(t, i);
         if (id < 0 || (uint64_t)id >= vocab)
-            st = aa_fail(err, AA_EFORMAT, "token %llu is %d; the vocabulary has %llu", (unsigned long long)i, id,
-                         (unsigned long long)vocab);
+            st = aa_fail(err, AA_EFORMAT, "token %llu is %d; the vocabulary has %llu",
+                         (unsigned long long)i, id, (unsigned long long)vocab);
         else map[id] = 1;
     }
     if (!st && eos >= 0 && (uint64_t)eos < vocab) map[eos] = 1;

@@ -1,12 +1,13 @@
 /* data/bpe: the ids of one piece.
  *
- * A piece begins as its bytes; of all neighbours that have a merge, the pair with the lowest rank, the
- * leftmost of equals, is joined, until none has. Short pieces look for the best pair in an array; for long
- * ones (a megabyte without a space is legal) a heap of rank << 32 | position over a linked list makes that
- * O(n log n): an entry whose pair has changed since is recognised by its rank and dropped.
+ * A piece begins as its bytes; of all neighbours that have a merge, the pair with the lowest rank,
+ * the leftmost of equals, is joined, until none has. Short pieces look for the best pair in an
+ * array; for long ones (a megabyte without a space is legal) a heap of rank << 32 | position over a
+ * linked list makes that O(n log n): an entry whose pair has changed since is recognised by its
+ * rank and dropped.
  *
- * Text repeats its words, so each encoder remembers the ids of short pieces; when the memory is full it
- * begins anew.
+ * Text repeats its words, so each encoder remembers the ids of short pieces; when the memory is
+ * full it begins anew.
  */
 #include <string.h>
 #include "data/tokenizer_int.h"
@@ -22,10 +23,11 @@ void aa__encoder_release(aa__encoder *e) {
     aa_text_release(&e->nfc);
 }
 
-/* ---- merging -------------------------------------------------------------------------------------------- */
+/* ---- merging
+ * -------------------------------------------------------------------------------------------- */
 
-/* Symbols of the bytes of a piece into out; a byte without id is the unknown token, or left out where
- * there is none, as the `tokenizers` library does. */
+/* Symbols of the bytes of a piece into out; a byte without id is the unknown token, or left out
+ * where there is none, as the `tokenizers` library does. */
 static size_t byte_symbols(const aa_tokenizer *t, const unsigned char *p, size_t n, int32_t *out) {
     size_t k = 0;
     for (size_t i = 0; i < n; i++) {
@@ -96,8 +98,8 @@ static bool grow(void **p, size_t *capacity, size_t need, size_t size) {
     return true;
 }
 
-/* ids, next, prev: three stretches of e->symbols; n symbols lie in the first. Every join pushes at most two
- * pairs, so the heap never holds more than 3n. */
+/* ids, next, prev: three stretches of e->symbols; n symbols lie in the first. Every join pushes at
+ * most two pairs, so the heap never holds more than 3n. */
 static size_t merge_long(aa__encoder *e, size_t n, size_t stride) {
     int32_t *id = e->symbols, *next = id + stride, *prev = next + stride;
     uint64_t *heap = e->heap;
@@ -129,7 +131,10 @@ static size_t merge_long(aa__encoder *e, size_t n, size_t stride) {
 }
 
 static void append(aa__encoder *e, const int32_t *ids, size_t n) {
-    if (!aa__ids_reserve(e->out, n)) { e->failed = true; return; }
+    if (!aa__ids_reserve(e->out, n)) {
+        e->failed = true;
+        return;
+    }
     memcpy(e->out->data + e->out->len, ids, n * sizeof *ids);
     e->out->len += n;
 }
@@ -140,7 +145,10 @@ static void encode_long(aa__encoder *e, const unsigned char *p, size_t n) {
     e->symbols = symbols;
     ok = ok && grow(&heap, &e->heap_capacity, 3 * n, sizeof *e->heap);
     e->heap = heap;
-    if (!ok) { e->failed = true; return; }
+    if (!ok) {
+        e->failed = true;
+        return;
+    }
     size_t k = byte_symbols(e->t, p, n, e->symbols);
     append(e, e->symbols, merge_long(e, k, n));
 }
@@ -151,7 +159,8 @@ static void encode_short(aa__encoder *e, const unsigned char *p, size_t n) {
     if (k) append(e, id, merge_short(e->t, id, k));
 }
 
-/* ---- the memory of pieces --------------------------------------------------------------------------------- */
+/* ---- the memory of pieces
+ * --------------------------------------------------------------------------------- */
 
 static bool cache_grow(aa__encoder *e) {
     size_t size = e->table ? 2 * (e->mask + 1) : CACHE_FIRST;
@@ -169,10 +178,13 @@ static bool cache_grow(aa__encoder *e) {
     return true;
 }
 
-static struct aa__cached *cache_slot(aa__encoder *e, uint64_t hash, const unsigned char *p, size_t n) {
+static struct aa__cached *cache_slot(aa__encoder *e, uint64_t hash, const unsigned char *p,
+                                     size_t n) {
     for (size_t i = hash & e->mask;; i = (i + 1) & e->mask) {
         struct aa__cached *c = &e->table[i];
-        if (!c->key_len || (c->hash == hash && c->key_len == n && memcmp(e->keys.data + c->key_at, p, n) == 0)) return c;
+        if (!c->key_len ||
+            (c->hash == hash && c->key_len == n && memcmp(e->keys.data + c->key_at, p, n) == 0))
+            return c;
     }
 }
 
@@ -187,7 +199,10 @@ static void encode_remembering(aa__encoder *e, const unsigned char *p, size_t n)
     uint64_t hash = aa__hash_bytes(p, n);
     if (!e->table || 2 * e->n_cached > e->mask) {
         if (e->n_cached >= CACHE_MAX) cache_clear(e);
-        else if (!cache_grow(e)) { e->failed = true; return; }
+        else if (!cache_grow(e)) {
+            e->failed = true;
+            return;
+        }
     }
     struct aa__cached *c = cache_slot(e, hash, p, n);
     if (c->key_len) {
@@ -197,9 +212,13 @@ static void encode_remembering(aa__encoder *e, const unsigned char *p, size_t n)
     size_t before = e->out->len;
     encode_short(e, p, n);
     size_t n_ids = e->out->len - before;
-    struct aa__cached entry = {hash, (uint32_t)e->keys.len, (uint32_t)n, (uint32_t)e->ids.len, (uint32_t)n_ids};
+    struct aa__cached entry = {hash, (uint32_t)e->keys.len, (uint32_t)n, (uint32_t)e->ids.len,
+                               (uint32_t)n_ids};
     aa_text_add_bytes(&e->keys, p, n);
-    if (e->failed || e->keys.failed || !aa__ids_reserve(&e->ids, n_ids)) { e->failed = true; return; }
+    if (e->failed || e->keys.failed || !aa__ids_reserve(&e->ids, n_ids)) {
+        e->failed = true;
+        return;
+    }
     if (n_ids) memcpy(e->ids.data + e->ids.len, e->out->data + before, n_ids * sizeof *e->ids.data);
     e->ids.len += n_ids;
     e->n_cached++;

@@ -1,5 +1,5 @@
-/* data/documents: cutting sources into documents. Files are mapped, so that a source may be larger than
- * memory; only the list of file names and one JSON line are held. */
+/* data/documents: cutting sources into documents. Files are mapped, so that a source may be larger
+ * than memory; only the list of file names and one JSON line are held. */
 #include "data/documents.h"
 
 #include <errno.h>
@@ -8,9 +8,16 @@
 #include "base/json.h"
 #include "base/memory.h"
 
-enum { DOCUMENT_BYTES = 4096, SMALL_TEXT_BYTES = 8 * DOCUMENT_BYTES, LEAST_BYTES = 16, LONGEST = 4, MAX_DEPTH = 64 };
+enum {
+    DOCUMENT_BYTES = 4096,
+    SMALL_TEXT_BYTES = 8 * DOCUMENT_BYTES,
+    LEAST_BYTES = 16,
+    LONGEST = 4,
+    MAX_DEPTH = 64
+};
 
-/* ---- text --------------------------------------------------------------------------------------- */
+/* ---- text ---------------------------------------------------------------------------------------
+ */
 
 static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
@@ -19,8 +26,8 @@ static bool is_blank(const char *s, size_t n) {
     return n == 0;
 }
 
-/* Where to cut a stretch without blank lines: after the first line end past `from`, else the first space,
- * else at a code point's start. */
+/* Where to cut a stretch without blank lines: after the first line end past `from`, else the first
+ * space, else at a code point's start. */
 static size_t forced_cut(const char *s, size_t from, size_t limit) {
     const char *nl = memchr(s + from, '\n', limit - from);
     if (nl) return (size_t)(nl - s) + 1;
@@ -45,12 +52,14 @@ static size_t document_end(const char *s, size_t n, size_t start, size_t target)
 }
 
 aa_status aa__documents_text(aa__walk *w, const char *s, size_t n, aa_err *err) {
-    size_t target = n >= SMALL_TEXT_BYTES ? DOCUMENT_BYTES : n / 8 > LEAST_BYTES ? n / 8 : LEAST_BYTES;
+    size_t target = n >= SMALL_TEXT_BYTES ? DOCUMENT_BYTES
+                    : n / 8 > LEAST_BYTES ? n / 8
+                                          : LEAST_BYTES;
     uint64_t base = w->done_bytes;
     for (size_t at = 0; at < n;) {
         size_t start = at;
         for (; at < n && is_space(s[at]); at++)
-            if (s[at] == '\n') start = at + 1;            /* blank lines go, indentation stays */
+            if (s[at] == '\n') start = at + 1; /* blank lines go, indentation stays */
         if (at == n) break;
         at = document_end(s, n, start, target);
         size_t end = at;
@@ -63,18 +72,22 @@ aa_status aa__documents_text(aa__walk *w, const char *s, size_t n, aa_err *err) 
     return AA_OK;
 }
 
-/* ---- JSONL -------------------------------------------------------------------------------------- */
+/* ---- JSONL --------------------------------------------------------------------------------------
+ */
 
-static aa_status json_line(aa__walk *w, const char *line, size_t n, const char *where, aa_err *err) {
+static aa_status json_line(aa__walk *w, const char *line, size_t n, const char *where,
+                           aa_err *err) {
     json_t *o = NULL;
     AA_TRY(aa_json_parse(&o, line, n, where, err));
     const json_t *text = json_object_get(o, "text");
     aa_status st = AA_OK;
     if (!json_is_object(o))
-        st = aa_fail(err, AA_EFORMAT, "%s: a line of JSONL must be an object with a field \"text\"", where);
+        st = aa_fail(err, AA_EFORMAT, "%s: a line of JSONL must be an object with a field \"text\"",
+                     where);
     else if (!json_is_string(text))
-        st = aa_fail(err, AA_EFORMAT, "%s: %s; each line must be an object like {\"text\": \"...\"}", where,
-                     text ? "\"text\" is not a string" : "there is no field \"text\"");
+        st =
+            aa_fail(err, AA_EFORMAT, "%s: %s; each line must be an object like {\"text\": \"...\"}",
+                    where, text ? "\"text\" is not a string" : "there is no field \"text\"");
     else if (json_string_length(text)) {
         w->n_documents++;
         st = w->fn(w->ctx, json_string_value(text), json_string_length(text), err);
@@ -83,7 +96,8 @@ static aa_status json_line(aa__walk *w, const char *line, size_t n, const char *
     return st;
 }
 
-static aa_status jsonl_documents(aa__walk *w, const char *path, const char *s, size_t n, aa_err *err) {
+static aa_status jsonl_documents(aa__walk *w, const char *path, const char *s, size_t n,
+                                 aa_err *err) {
     uint64_t base = w->done_bytes, number = 1;
     for (size_t at = 0; at < n; number++) {
         const char *nl = memchr(s + at, '\n', n - at);
@@ -101,12 +115,17 @@ static aa_status jsonl_documents(aa__walk *w, const char *path, const char *s, s
     return AA_OK;
 }
 
-/* ---- files and directories ------------------------------------------------------------------------ */
+/* ---- files and directories
+ * ------------------------------------------------------------------------ */
 
 typedef struct file_list {
-    char **path; uint64_t *size; size_t n, capacity;
-    const char *dir; int depth;               /* while walking */
-    aa_status status; aa_err *err;
+    char **path;
+    uint64_t *size;
+    size_t n, capacity;
+    const char *dir;
+    int depth; /* while walking */
+    aa_status status;
+    aa_err *err;
 } file_list;
 
 static void list_release(file_list *l) {
@@ -143,7 +162,9 @@ static int visit(void *ctx, const char *name);
 
 static aa_status list_dir(file_list *l, const char *dir) {
     if (l->depth == MAX_DEPTH)
-        return aa_fail(l->err, AA_EUNSUPPORTED, "'%s': directories nested more than %d deep (a loop of links?)", dir, MAX_DEPTH);
+        return aa_fail(l->err, AA_EUNSUPPORTED,
+                       "'%s': directories nested more than %d deep (a loop of links?)", dir,
+                       MAX_DEPTH);
     const char *outer = l->dir;
     l->dir = dir;
     l->depth++;
@@ -158,14 +179,18 @@ static int visit(void *ctx, const char *name) {
     file_list *l = ctx;
     if (name[0] == '.') return 0;
     char *path = aa_path_join(l->dir, name);
-    if (!path) { l->status = aa_fail_memory(l->err, "a file name", strlen(name)); return ENOMEM; }
+    if (!path) {
+        l->status = aa_fail_memory(l->err, "a file name", strlen(name));
+        return ENOMEM;
+    }
     aa_sys_info info;
     int no = aa_sys_stat(&info, path);
     if (no) {
         l->status = aa_fail_errno(l->err, no, "cannot read", path);
     } else if (info.kind == AA_SYS_DIR) {
         l->status = list_dir(l, path);
-    } else if (info.kind == AA_SYS_FILE && (ends_in(name, ".txt") || ends_in(name, ".md") || ends_in(name, ".jsonl"))) {
+    } else if (info.kind == AA_SYS_FILE &&
+               (ends_in(name, ".txt") || ends_in(name, ".md") || ends_in(name, ".jsonl"))) {
         l->status = list_add(l, path, info.size_bytes);
         path = NULL;
     }
@@ -173,10 +198,14 @@ static int visit(void *ctx, const char *name) {
     return l->status ? EIO : 0;
 }
 
-static int by_path(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+static int by_path(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
-/* The files of a source; *is_dir tells a directory. Sizes are summed before sorting and not used after. */
-static aa_status list_source(file_list *l, const char *path, bool *is_dir, uint64_t *total, aa_err *err) {
+/* The files of a source; *is_dir tells a directory. Sizes are summed before sorting and not used
+ * after. */
+static aa_status list_source(file_list *l, const char *path, bool *is_dir, uint64_t *total,
+                             aa_err *err) {
     l->err = err;
     aa_sys_info info;
     int no = aa_sys_stat(&info, path);
@@ -186,7 +215,9 @@ static aa_status list_source(file_list *l, const char *path, bool *is_dir, uint6
     if (*is_dir) {
         AA_TRY(list_dir(l, path));
         if (!l->n)
-            return aa_fail(err, AA_ENOTFOUND, "'%s' holds no text: a directory is searched for *.txt, *.md and *.jsonl", path);
+            return aa_fail(
+                err, AA_ENOTFOUND,
+                "'%s' holds no text: a directory is searched for *.txt, *.md and *.jsonl", path);
     } else {
         char *copy = aa_heap_strdup(path);
         if (!copy) return aa_fail_memory(err, "a file name", strlen(path));
@@ -214,8 +245,10 @@ aa_status aa__documents_walk(aa__walk *w, const char *path, aa_err *err) {
     aa_status st = list_source(&l, path, &is_dir, &w->total_bytes, err);
     for (size_t i = 0; !st && i < l.n; i++) st = file_documents(w, l.path[i], err);
     if (!st && !w->n_documents)
-        st = aa_fail(err, AA_EFORMAT, "'%s' holds no text (%llu bytes, all white space or empty); give a text file, "
-                     "a .jsonl file with \"text\" fields, or a directory of them", path, (unsigned long long)w->total_bytes);
+        st = aa_fail(err, AA_EFORMAT,
+                     "'%s' holds no text (%llu bytes, all white space or empty); give a text file, "
+                     "a .jsonl file with \"text\" fields, or a directory of them",
+                     path, (unsigned long long)w->total_bytes);
     list_release(&l);
     return st;
 }
@@ -236,7 +269,8 @@ static aa_status add_file(aa_digester *d, const char *path, const char *name, aa
     return AA_OK;
 }
 
-/* A file counts by its rule (text or JSONL), not its name; files of a directory by their relative paths. */
+/* A file counts by its rule (text or JSONL), not its name; files of a directory by their relative
+ * paths. */
 aa_status aa_source_digest(aa_digest *out, const char *path, aa_err *err) {
     file_list l = {0};
     bool is_dir;
@@ -245,7 +279,9 @@ aa_status aa_source_digest(aa_digest *out, const char *path, aa_err *err) {
     aa_status st = list_source(&l, path, &is_dir, &total, err);
     if (!st) st = aa_digester_new(&d, err);
     for (size_t i = 0; !st && i < l.n; i++) {
-        const char *name = is_dir ? l.path[i] + strlen(path) : ends_in(path, ".jsonl") ? ".jsonl" : "";
+        const char *name = is_dir                    ? l.path[i] + strlen(path)
+                           : ends_in(path, ".jsonl") ? ".jsonl"
+                                                     : "";
         while (is_dir && *name == '/') name++;
         st = add_file(d, l.path[i], name, err);
     }
@@ -255,13 +291,16 @@ aa_status aa_source_digest(aa_digest *out, const char *path, aa_err *err) {
     return st;
 }
 
-/* ---- samples --------------------------------------------------------------------------------------- */
+/* ---- samples
+ * --------------------------------------------------------------------------------------- */
 
-/* Training documents are taken while their share of the bytes seen is below limit / total: spread evenly,
- * never past the limit. If that takes none (one long document), the beginning of the source is. */
+/* Training documents are taken while their share of the bytes seen is below limit / total: spread
+ * evenly, never past the limit. If that takes none (one long document), the beginning of the source
+ * is. */
 typedef struct sampler {
-    aa_text *out; size_t limit;
-    uint64_t train_bytes, all_bytes, seen;    /* the first two from the first pass */
+    aa_text *out;
+    size_t limit;
+    uint64_t train_bytes, all_bytes, seen; /* the first two from the first pass */
 } sampler;
 
 static aa_status measure(void *ctx, const char *text, size_t n, aa_err *err) {
@@ -277,7 +316,8 @@ static aa_status take(void *ctx, const char *text, size_t n, aa_err *err) {
     uint64_t total = s->train_bytes ? s->train_bytes : s->all_bytes;
     if (s->train_bytes && aa_part_of(aa_digest_bytes(text, n)) != AA_PART_TRAIN) return AA_OK;
     s->seen += n + 2;
-    double due = total <= s->limit ? (double)total : (double)s->seen / (double)total * (double)s->limit;
+    double due =
+        total <= s->limit ? (double)total : (double)s->seen / (double)total * (double)s->limit;
     if ((double)(s->out->len + n + 2) > due) return AA_OK;
     aa_text_add_bytes(s->out, text, n);
     aa_text_add(s->out, "\n\n");

@@ -1,9 +1,10 @@
 /* data/encode: text to ids.
  *
- * As the `tokenizers` library orders it: added tokens are found in the text as it is (leftmost, longest);
- * what lies between is normalised; added tokens that ask for it are found there; the rest is cut into
- * pieces, and pieces become ids. Without AA_ENCODE_SPECIALS special tokens are not looked for, other added
- * tokens are. Bytes that are no UTF-8 are symbols of class OTHER, one each; the normaliser leaves them.
+ * As the `tokenizers` library orders it: added tokens are found in the text as it is (leftmost,
+ * longest); what lies between is normalised; added tokens that ask for it are found there; the rest
+ * is cut into pieces, and pieces become ids. Without AA_ENCODE_SPECIALS special tokens are not
+ * looked for, other added tokens are. Bytes that are no UTF-8 are symbols of class OTHER, one each;
+ * the normaliser leaves them.
  */
 #include <string.h>
 #include <utf8proc.h>
@@ -11,9 +12,10 @@
 
 enum { CHUNK_BYTES = 256 << 10, GROUPS_MAX = 1024 };
 
-/* ---- normalisation --------------------------------------------------------------------------------------- */
+/* ---- normalisation --------------------------------------------------------------------------- */
 
-/* NFC of n <= capacity bytes of valid UTF-8. A code point has at most 18 after full decomposition. */
+/* NFC of n <= capacity bytes of valid UTF-8. A code point has at most 18 after full decomposition.
+ */
 static bool nfc_span(aa_text *out, const unsigned char *text, size_t n) {
     utf8proc_option_t options = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
     utf8proc_ssize_t need = utf8proc_decompose(text, (utf8proc_ssize_t)n, NULL, 0, options);
@@ -26,16 +28,24 @@ static bool nfc_span(aa_text *out, const unsigned char *text, size_t n) {
     return k >= 0;
 }
 
-/* ASCII never combines with what is before it, so each stretch from an ASCII byte to the next is normalised
- * by itself, and ASCII alone is copied. */
+/* ASCII never combines with what is before it, so each stretch from an ASCII byte to the next is
+ * normalised by itself, and ASCII alone is copied. */
 void aa__nfc(aa_text *out, const unsigned char *text, size_t n) {
     size_t copied = 0;
     for (size_t at = 0; at < n;) {
-        if (text[at] < 0x80) { at++; continue; }
+        if (text[at] < 0x80) {
+            at++;
+            continue;
+        }
         uint32_t code, k = 0;
         size_t begin = at && text[at - 1] < 0x80 ? at - 1 : at, stop = at;
-        while (stop < n && text[stop] >= 0x80 && (k = aa__utf8_decode(text + stop, n - stop, &code))) stop += k;
-        if (stop == at) { at++; continue; }               /* an invalid byte */
+        while (stop < n && text[stop] >= 0x80 &&
+               (k = aa__utf8_decode(text + stop, n - stop, &code)))
+            stop += k;
+        if (stop == at) {
+            at++;
+            continue;
+        } /* an invalid byte */
         if (begin < copied) begin = copied;
         aa_text_add_bytes(out, text + copied, begin - copied);
         if (!nfc_span(out, text + begin, stop - begin)) out->failed = true;
@@ -44,14 +54,19 @@ void aa__nfc(aa_text *out, const unsigned char *text, size_t n) {
     aa_text_add_bytes(out, text + copied, n - copied);
 }
 
-/* ---- pieces ------------------------------------------------------------------------------------------------ */
+/* ---- pieces ------------------------------------------------------------------------------ */
 
-static void on_piece(void *ctx, const unsigned char *piece, size_t n) { aa__encode_piece(ctx, piece, n); }
+static void on_piece(void *ctx, const unsigned char *piece, size_t n) {
+    aa__encode_piece(ctx, piece, n);
+}
 
 static aa_status encode_pieces(aa__encoder *e, const unsigned char *text, size_t n, aa_err *err) {
     const aa_tokenizer *t = e->t;
     if (t->kind == AA_TOKENIZER_BYTES) {
-        if (!aa__ids_reserve(e->out, n)) { e->failed = true; return AA_OK; }
+        if (!aa__ids_reserve(e->out, n)) {
+            e->failed = true;
+            return AA_OK;
+        }
         for (size_t i = 0; i < n; i++) e->out->data[e->out->len++] = text[i];
         return AA_OK;
     }
@@ -64,9 +79,12 @@ static aa_status encode_pieces(aa__encoder *e, const unsigned char *text, size_t
     return AA_OK;
 }
 
-/* A stretch without added tokens; first: its beginning is that of the stretch between two of them. */
-static aa_status encode_stretch(aa__encoder *e, const unsigned char *text, size_t n, bool first, aa_err *err) {
-    if (!n || !first || !e->t->add_prefix_space || text[0] == ' ') return encode_pieces(e, text, n, err);
+/* A stretch without added tokens; first: its beginning is that of the stretch between two of them.
+ */
+static aa_status encode_stretch(aa__encoder *e, const unsigned char *text, size_t n, bool first,
+                                aa_err *err) {
+    if (!n || !first || !e->t->add_prefix_space || text[0] == ' ')
+        return encode_pieces(e, text, n, err);
     aa_text spaced = {0};
     aa_text_add(&spaced, " ");
     aa_text_add_bytes(&spaced, text, n);
@@ -76,12 +94,12 @@ static aa_status encode_stretch(aa__encoder *e, const unsigned char *text, size_
     return st;
 }
 
-/* ---- added tokens -------------------------------------------------------------------------------------------- */
+/* ---- added tokens ---------------------------------------------------------------------------- */
 
 typedef struct matcher {
     const aa_tokenizer *t;
-    bool specials, normalized;               /* which tokens are looked for */
-    bool any, first[256];                    /* bytes they begin with */
+    bool specials, normalized; /* which tokens are looked for */
+    bool any, first[256];      /* bytes they begin with */
 } matcher;
 
 static bool wanted(const matcher *m, const aa_added_token *a) {
@@ -99,14 +117,15 @@ static matcher matcher_of(const aa_tokenizer *t, unsigned flags, bool normalized
 }
 
 /* The longest token at the first place where one is; false if there is none from `at` on. */
-static bool find_added(const matcher *m, const unsigned char *text, size_t at, size_t n, size_t *begin, size_t *end,
-                       const aa_added_token **found) {
+static bool find_added(const matcher *m, const unsigned char *text, size_t at, size_t n,
+                       size_t *begin, size_t *end, const aa_added_token **found) {
     for (; m->any && at < n; at++) {
         if (!m->first[text[at]]) continue;
         for (size_t i = 0; i < m->t->n_added; i++) {
             const struct aa__match *x = &m->t->match[i];
             const aa_added_token *a = &m->t->added[x->added];
-            if (x->len > n - at || x->text[0] != (char)text[at] || memcmp(x->text, text + at, x->len) != 0 || !wanted(m, a))
+            if (x->len > n - at || x->text[0] != (char)text[at] ||
+                memcmp(x->text, text + at, x->len) != 0 || !wanted(m, a))
                 continue;
             *begin = at;
             *end = at + x->len;
@@ -128,9 +147,17 @@ static size_t symbol_before(const unsigned char *text, size_t at, uint32_t *code
 /* \w of the library's single_word test: letters, marks, decimal digits, connectors, joiners. */
 static bool is_word(uint32_t code) {
     switch (utf8proc_category((utf8proc_int32_t)code)) {
-    case UTF8PROC_CATEGORY_LU: case UTF8PROC_CATEGORY_LL: case UTF8PROC_CATEGORY_LT: case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO: case UTF8PROC_CATEGORY_MN: case UTF8PROC_CATEGORY_MC: case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_ND: case UTF8PROC_CATEGORY_NL: case UTF8PROC_CATEGORY_PC: return true;
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC: return true;
     default: return code == 0x200C || code == 0x200D;
     }
 }
@@ -145,7 +172,8 @@ static bool is_single_word(const unsigned char *text, size_t begin, size_t end, 
 }
 
 /* Widens a match over the white space its token swallows, but not over what is already used. */
-static void strip(const aa_added_token *a, const unsigned char *text, size_t used, size_t n, size_t *begin, size_t *end) {
+static void strip(const aa_added_token *a, const unsigned char *text, size_t used, size_t n,
+                  size_t *begin, size_t *end) {
     uint32_t code;
     while (a->lstrip && *begin > used) {
         size_t before = symbol_before(text, *begin, &code);
@@ -160,9 +188,11 @@ static void strip(const aa_added_token *a, const unsigned char *text, size_t use
 }
 
 /* Hands out what is between added tokens (id -1) and the tokens (id, empty text), in order. */
-typedef aa_status stretch_fn(void *ctx, int32_t id, const unsigned char *text, size_t n, aa_err *err);
+typedef aa_status stretch_fn(void *ctx, int32_t id, const unsigned char *text, size_t n,
+                             aa_err *err);
 
-static aa_status each_stretch(const matcher *m, const unsigned char *text, size_t n, stretch_fn *fn, void *ctx, aa_err *err) {
+static aa_status each_stretch(const matcher *m, const unsigned char *text, size_t n, stretch_fn *fn,
+                              void *ctx, aa_err *err) {
     size_t used = 0, begin, end;
     const aa_added_token *a;
     for (size_t from = 0; find_added(m, text, from, n, &begin, &end, &a);) {
@@ -177,9 +207,12 @@ static aa_status each_stretch(const matcher *m, const unsigned char *text, size_
     return used < n ? fn(ctx, -1, text + used, n - used, err) : AA_OK;
 }
 
-/* ---- one thread ------------------------------------------------------------------------------------------------- */
+/* ---- one thread -------------------------------------------------------------------------- */
 
-typedef struct serial { aa__encoder *e; unsigned flags; } serial;
+typedef struct serial {
+    aa__encoder *e;
+    unsigned flags;
+} serial;
 
 static aa_status push_id(aa__encoder *e, int32_t id) {
     if (!aa__ids_reserve(e->out, 1)) e->failed = true;
@@ -187,7 +220,8 @@ static aa_status push_id(aa__encoder *e, int32_t id) {
     return AA_OK;
 }
 
-static aa_status on_normalized(void *ctx, int32_t id, const unsigned char *text, size_t n, aa_err *err) {
+static aa_status on_normalized(void *ctx, int32_t id, const unsigned char *text, size_t n,
+                               aa_err *err) {
     serial *s = ctx;
     return id >= 0 ? push_id(s->e, id) : encode_stretch(s->e, text, n, true, err);
 }
@@ -210,7 +244,8 @@ static aa_status status_of(const aa__encoder *e, size_t n, aa_err *err) {
     return e->failed ? aa_fail_memory(err, "encoding text", n) : AA_OK;
 }
 
-aa_status aa__encode_with(aa__encoder *e, const char *text, size_t n, unsigned flags, aa_ids *out, aa_err *err) {
+aa_status aa__encode_with(aa__encoder *e, const char *text, size_t n, unsigned flags, aa_ids *out,
+                          aa_err *err) {
     serial s = {e, flags};
     e->out = out;
     matcher m = matcher_of(e->t, flags, false);
@@ -225,7 +260,8 @@ static aa_status begin(const aa_tokenizer *t, unsigned flags, aa_ids *out, aa_er
     return AA_OK;
 }
 
-aa_status aa_encode(const aa_tokenizer *t, const char *text, size_t n, unsigned flags, aa_ids *out, aa_err *err) {
+aa_status aa_encode(const aa_tokenizer *t, const char *text, size_t n, unsigned flags, aa_ids *out,
+                    aa_err *err) {
     size_t before = out->len;
     aa__encoder e = {.t = t};
     aa_status st = begin(t, flags, out, err);
@@ -235,21 +271,30 @@ aa_status aa_encode(const aa_tokenizer *t, const char *text, size_t n, unsigned 
     return st;
 }
 
-/* ---- all threads --------------------------------------------------------------------------------------------------
+/* ---- all threads -----------------------------------------------------------------------------
  *
- * Added tokens are found first, by one thread: that is a glance at each byte. What is between them is cut
- * into chunks where a cut changes nothing (aa__split_cut), and groups of chunks are encoded apart. Tokens
- * that are looked for in normalised text leave no such order; those tokenizers encode by one thread.
+ * Added tokens are found first, by one thread: that is a glance at each byte. What is between them
+ * is cut into chunks where a cut changes nothing (aa__split_cut), and groups of chunks are encoded
+ * apart. Tokens that are looked for in normalised text leave no such order; those tokenizers encode
+ * by one thread.
  */
 
-typedef struct chunk { const unsigned char *text; size_t n; int32_t id; bool first; } chunk;
+typedef struct chunk {
+    const unsigned char *text;
+    size_t n;
+    int32_t id;
+    bool first;
+} chunk;
 
 typedef struct parallel {
     const aa_tokenizer *t;
-    chunk *chunk; size_t n_chunks, capacity;
+    chunk *chunk;
+    size_t n_chunks, capacity;
     size_t n_groups;
-    aa_ids *group; aa_status *status; aa_err *err;   /* of each group; err: of the first that fails */
-    aa__encoder *encoder;                    /* of each thread */
+    aa_ids *group;
+    aa_status *status;
+    aa_err *err;          /* of each group; err: of the first that fails */
+    aa__encoder *encoder; /* of each thread */
 } parallel;
 
 static aa_status add_chunk(parallel *p, chunk c, aa_err *err) {
@@ -264,7 +309,8 @@ static aa_status add_chunk(parallel *p, chunk c, aa_err *err) {
     return AA_OK;
 }
 
-static aa_status on_chunks(void *ctx, int32_t id, const unsigned char *text, size_t n, aa_err *err) {
+static aa_status on_chunks(void *ctx, int32_t id, const unsigned char *text, size_t n,
+                           aa_err *err) {
     parallel *p = ctx;
     if (id >= 0) return add_chunk(p, (chunk){.id = id}, err);
     for (size_t at = 0; at < n;) {
@@ -302,9 +348,11 @@ static aa_status gather(const parallel *p, aa_ids *out, aa_err *err) {
         if (p->status[g]) return aa_fail(err, p->status[g], "%s", p->err[g].message);
         total += p->group[g].len;
     }
-    if (!aa__ids_reserve(out, total)) return aa_fail_memory(err, "encoding text", total * sizeof *out->data);
+    if (!aa__ids_reserve(out, total))
+        return aa_fail_memory(err, "encoding text", total * sizeof *out->data);
     for (size_t g = 0; g < p->n_groups; g++) {
-        if (p->group[g].len) memcpy(out->data + out->len, p->group[g].data, p->group[g].len * sizeof *out->data);
+        if (p->group[g].len)
+            memcpy(out->data + out->len, p->group[g].data, p->group[g].len * sizeof *out->data);
         out->len += p->group[g].len;
     }
     return AA_OK;
@@ -317,7 +365,9 @@ static aa_status run_groups(parallel *p, aa_pool *pool, aa_ids *out, aa_err *err
     p->status = aa_heap_alloc(p->n_groups + 1, sizeof *p->status);
     p->err = aa_heap_alloc(p->n_groups + 1, sizeof *p->err);
     p->encoder = aa_heap_alloc(n_threads, sizeof *p->encoder);
-    aa_status st = p->group && p->status && p->err && p->encoder ? AA_OK : aa_fail_memory(err, "encoding text", 0);
+    aa_status st = p->group && p->status && p->err && p->encoder
+                       ? AA_OK
+                       : aa_fail_memory(err, "encoding text", 0);
     if (!st) {
         for (size_t i = 0; i < n_threads; i++) p->encoder[i].t = p->t;
         aa_pool_run(pool, p->n_groups, encode_groups, p);
@@ -332,10 +382,11 @@ static aa_status run_groups(parallel *p, aa_pool *pool, aa_ids *out, aa_err *err
     return st;
 }
 
-aa_status aa_encode_parallel(const aa_tokenizer *t, aa_pool *pool, const char *text, size_t n, unsigned flags,
-                             aa_ids *out, aa_err *err) {
+aa_status aa_encode_parallel(const aa_tokenizer *t, aa_pool *pool, const char *text, size_t n,
+                             unsigned flags, aa_ids *out, aa_err *err) {
     matcher raw = matcher_of(t, flags, false);
-    if (n <= CHUNK_BYTES || matcher_of(t, flags, true).any) return aa_encode(t, text, n, flags, out, err);
+    if (n <= CHUNK_BYTES || matcher_of(t, flags, true).any)
+        return aa_encode(t, text, n, flags, out, err);
     size_t before = out->len;
     parallel p = {.t = t};
     aa_status st = begin(t, flags, out, err);

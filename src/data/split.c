@@ -1,28 +1,30 @@
 /* data/split: cutting text into the pieces within which merges happen.
  *
- * Each of the known pre-tokenizers is a regex whose matches, leftmost and first alternative first, cover
- * any text. Written by hand they are one look at a symbol's class and a run of equal classes, some 50
- * times faster than a regex engine. A test runs PCRE2 with the true patterns against them.
+ * Each of the known pre-tokenizers is a regex whose matches, leftmost and first alternative first,
+ * cover any text. Written by hand they are one look at a symbol's class and a run of equal classes,
+ * some 50 times faster than a regex engine. A test runs PCRE2 with the true patterns against them.
  *
- * Where the alternatives are exhaustive, the order matters only in these places: contractions before
- * letters; a leading space (gpt2: U+0020 before any run; llama3: any symbol but a line end before
- * letters, U+0020 before others); and \s+(?!\S), which leaves the last space of a run to what follows.
+ * Where the alternatives are exhaustive, the order matters only in these places: contractions
+ * before letters; a leading space (gpt2: U+0020 before any run; llama3: any symbol but a line end
+ * before letters, U+0020 before others); and \s+(?!\S), which leaves the last space of a run to
+ * what follows.
  *
- * smollm splits numbers off one by one before gpt2's pattern sees the rest: to \s+(?!\S) a digit is then
- * the end of the text.
+ * smollm splits numbers off one by one before gpt2's pattern sees the rest: to \s+(?!\S) a digit is
+ * then the end of the text.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <string.h>
 #include "data/tokenizer_int.h"
 
-const char aa__regex_gpt2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-const char aa__regex_llama3[] =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
-    "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-const char aa__regex_qwen2[] =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
-    "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+const char aa__regex_gpt2[] =
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+const char aa__regex_llama3[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{"
+                                "1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+                                "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+const char aa__regex_qwen2[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
+                               "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+                               "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
 /* The symbol at `at`; newer: what the newer numbers count as. */
 static inline aa__symbol look(const unsigned char *text, size_t at, size_t end, aa__class newer) {
@@ -32,7 +34,8 @@ static inline aa__symbol look(const unsigned char *text, size_t at, size_t end, 
 }
 
 /* End of the run of one class that goes on at `at`. */
-static size_t run(const unsigned char *text, size_t at, size_t end, aa__class class, aa__class newer) {
+static size_t run(const unsigned char *text, size_t at, size_t end, aa__class class,
+                  aa__class newer) {
     while (at < end) {
         aa__symbol s = look(text, at, end, newer);
         if (s.class != class) break;
@@ -41,7 +44,8 @@ static size_t run(const unsigned char *text, size_t at, size_t end, aa__class cl
     return at;
 }
 
-/* The piece of a run of white space [at, stop): all of it at the end of the text, else all but the last. */
+/* The piece of a run of white space [at, stop): all of it at the end of the text, else all but the
+ * last. */
 static size_t space_piece(const unsigned char *text, size_t at, size_t stop, bool at_end) {
     if (at_end) return stop;
     size_t last = stop - 1;
@@ -73,7 +77,8 @@ static size_t gpt2_next(const unsigned char *text, size_t at, size_t end, bool s
     }
     size_t stop = run(text, at + s.n_bytes, end, s.class, newer);
     if (s.class != AA__SPACE) return stop;
-    bool at_end = stop == end || (single_numbers && look(text, stop, end, newer).class == AA__NUMBER);
+    bool at_end =
+        stop == end || (single_numbers && look(text, stop, end, newer).class == AA__NUMBER);
     return space_piece(text, at, stop, at_end);
 }
 
@@ -97,7 +102,8 @@ static size_t llama3_next(const unsigned char *text, size_t at, size_t end, int 
     }
     size_t after = at + s.n_bytes;
     aa__symbol next = after < end ? look(text, after, end, AA__OTHER) : (aa__symbol){0, AA__SPACE};
-    if (next.class == AA__LETTER && text[at] != '\r' && text[at] != '\n') return run(text, after, end, AA__LETTER, AA__OTHER);
+    if (next.class == AA__LETTER && text[at] != '\r' && text[at] != '\n')
+        return run(text, after, end, AA__LETTER, AA__OTHER);
     if (s.class == AA__OTHER || (text[at] == ' ' && next.class == AA__OTHER)) {
         at = run(text, after, end, AA__OTHER, AA__OTHER);
         while (at < end && (text[at] == '\r' || text[at] == '\n')) at++;
@@ -115,15 +121,17 @@ size_t aa__split_next(aa_split split, const unsigned char *text, size_t at, size
     case AA_SPLIT_SMOLLM: return smollm_next(text, at, end);
     case AA_SPLIT_LLAMA3: return llama3_next(text, at, end, 3);
     case AA_SPLIT_QWEN2: return llama3_next(text, at, end, 1);
-    case AA_SPLIT_NONE: case AA_SPLIT_REGEX: break;
+    case AA_SPLIT_NONE:
+    case AA_SPLIT_REGEX: break;
     }
     return end;
 }
 
-/* Between an ASCII letter and a space or line feed no piece of the four patterns can reach across: each
- * alternative that takes a letter ends with letters (contractions included), and none looks behind. The
- * left part ends with a letter, so no \s+(?!\S) can see the new end of the text. NFC does not reach across
- * either: a space never combines with what is before it. Bytes can be cut anywhere. */
+/* Between an ASCII letter and a space or line feed no piece of the four patterns can reach across:
+ * each alternative that takes a letter ends with letters (contractions included), and none looks
+ * behind. The left part ends with a letter, so no \s+(?!\S) can see the new end of the text. NFC
+ * does not reach across either: a space never combines with what is before it. Bytes can be cut
+ * anywhere. */
 size_t aa__split_cut(const aa_tokenizer *t, const unsigned char *text, size_t from, size_t n) {
     if (from >= n) return n;
     if (t->kind == AA_TOKENIZER_BYTES) return from;
@@ -135,14 +143,23 @@ size_t aa__split_cut(const aa_tokenizer *t, const unsigned char *text, size_t fr
     return n;
 }
 
-/* ---- any other pattern ------------------------------------------------------------------------------ */
+/* ---- any other pattern
+ * ------------------------------------------------------------------------------ */
 
-static void *regex_alloc(size_t n, void *ctx) { (void)ctx; return aa_heap_alloc(n, 1); }
-static void regex_free(void *p, void *ctx) { (void)ctx; aa_heap_free(p); }
+static void *regex_alloc(size_t n, void *ctx) {
+    (void)ctx;
+    return aa_heap_alloc(n, 1);
+}
+static void regex_free(void *p, void *ctx) {
+    (void)ctx;
+    aa_heap_free(p);
+}
 
-/* PCRE2's \s has U+180E, which is no White_Space, so \s and \S are spelt out. \S within a class cannot be, and
- * keeps PCRE2's meaning. */
-#define WHITE "\\x09-\\x0d\\x20\\x85\\xa0\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+/* PCRE2's \s has U+180E, which is no White_Space, so \s and \S are spelt out. \S within a class
+ * cannot be, and keeps PCRE2's meaning. */
+#define WHITE                                                                                      \
+    "\\x09-\\x0d\\x20\\x85\\xa0\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}"   \
+    "\\x{3000}"
 
 static void spell_white(aa_text *out, const char *p) {
     bool class = false;
@@ -157,7 +174,7 @@ static void spell_white(aa_text *out, const char *p) {
         if (!class && *p == '[') {
             class = true;
             open = p[1] == '^' ? p + 2 : p + 1;
-        } else if (class && *p == ']' && p != open) {      /* the first ] of a class is a member */
+        } else if (class && *p == ']' && p != open) { /* the first ] of a class is a member */
             class = false;
         }
         aa_text_add_bytes(out, p, 1);
@@ -169,17 +186,22 @@ static aa_status compile(void **out, const char *pattern, aa_err *err) {
     pcre2_compile_context *context = general ? pcre2_compile_context_create(general) : NULL;
     int code = 0;
     PCRE2_SIZE at = 0;
-    pcre2_code *re = context ? pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code, &at, context)
+    pcre2_code *re = context ? pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
+                                             PCRE2_UTF | PCRE2_UCP, &code, &at, context)
                              : NULL;
     pcre2_compile_context_free(context);
     pcre2_general_context_free(general);
-    if (!re && (!context || code == PCRE2_ERROR_NOMEMORY)) return aa_fail_memory(err, "a regex", strlen(pattern));
+    if (!re && (!context || code == PCRE2_ERROR_NOMEMORY))
+        return aa_fail_memory(err, "a regex", strlen(pattern));
     if (!re) {
         unsigned char text[128];
         pcre2_get_error_message(code, text, sizeof text);
-        return aa_fail(err, AA_EUNSUPPORTED, "the pre-tokenizer's regex is not accepted at character %zu: %s", (size_t)at, text);
+        return aa_fail(err, AA_EUNSUPPORTED,
+                       "the pre-tokenizer's regex is not accepted at character %zu: %s", (size_t)at,
+                       text);
     }
-    (void)pcre2_jit_compile(re, PCRE2_JIT_COMPLETE);       /* where there is no JIT, the interpreter runs */
+    (void)pcre2_jit_compile(re,
+                            PCRE2_JIT_COMPLETE); /* where there is no JIT, the interpreter runs */
     *out = re;
     return AA_OK;
 }
@@ -196,8 +218,9 @@ aa_status aa__regex_compile(void **out, const char *pattern, aa_err *err) {
 
 void aa__regex_free(void *pcre) { pcre2_code_free(pcre); }
 
-static aa_status split_valid(const pcre2_code *re, pcre2_match_data *data, const unsigned char *text, size_t n, aa__piece_fn *fn,
-                             void *ctx, aa_err *err) {
+static aa_status split_valid(const pcre2_code *re, pcre2_match_data *data,
+                             const unsigned char *text, size_t n, aa__piece_fn *fn, void *ctx,
+                             aa_err *err) {
     const size_t *span = pcre2_get_ovector_pointer(data);
     size_t done = 0, from = 0;
     while (from < n) {
@@ -206,9 +229,11 @@ static aa_status split_valid(const pcre2_code *re, pcre2_match_data *data, const
             found = pcre2_match(re, text, n, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, data, NULL);
         if (found == PCRE2_ERROR_NOMATCH) break;
         if (found == PCRE2_ERROR_NOMEMORY) return aa_fail_memory(err, "matching a regex", n);
-        if (found < 0) return aa_fail(err, AA_EUNSUPPORTED, "the pre-tokenizer's regex gave up on a text (PCRE2 error %d)", found);
-        size_t begin = span[0] < done ? done : span[0];    /* \K may move the beginning back */
-        if (span[1] <= begin) {                            /* an empty match cuts nothing */
+        if (found < 0)
+            return aa_fail(err, AA_EUNSUPPORTED,
+                           "the pre-tokenizer's regex gave up on a text (PCRE2 error %d)", found);
+        size_t begin = span[0] < done ? done : span[0]; /* \K may move the beginning back */
+        if (span[1] <= begin) {                         /* an empty match cuts nothing */
             from = begin + 1;
             while (from < n && (text[from] & 0xC0) == 0x80) from++;
             continue;
@@ -222,7 +247,8 @@ static aa_status split_valid(const pcre2_code *re, pcre2_match_data *data, const
 }
 
 /* The regex sees stretches of valid UTF-8; what is between them is a piece. */
-aa_status aa__regex_split(const void *pcre, const unsigned char *text, size_t n, aa__piece_fn *fn, void *ctx, aa_err *err) {
+aa_status aa__regex_split(const void *pcre, const unsigned char *text, size_t n, aa__piece_fn *fn,
+                          void *ctx, aa_err *err) {
     pcre2_match_data *data = pcre2_match_data_create_from_pattern(pcre, NULL);
     if (!data) return aa_fail_memory(err, "a regex", 0);
     aa_status st = AA_OK;

@@ -1,5 +1,5 @@
-/* data/tokenizer: the vocabulary, made once from a spec and checked there, so that encoding and decoding
- * need no checks of it. */
+/* data/tokenizer: the vocabulary, made once from a spec and checked there, so that encoding and
+ * decoding need no checks of it. */
 #include <stdlib.h>
 #include <string.h>
 #include "data/tokenizer_int.h"
@@ -20,11 +20,15 @@ bool aa__ids_reserve(aa_ids *ids, size_t extra) {
     return true;
 }
 
-/* ---- GPT-2's stand-ins ------------------------------------------------------------------------------
+/* ---- GPT-2's stand-ins
+ * ------------------------------------------------------------------------------
  *
- * Printable Latin-1 bytes stand for themselves as code points; the other 68, in order, for U+0100.... */
+ * Printable Latin-1 bytes stand for themselves as code points; the other 68, in order, for
+ * U+0100.... */
 
-static bool stands_for_itself(uint32_t b) { return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255); }
+static bool stands_for_itself(uint32_t b) {
+    return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255);
+}
 
 uint32_t aa__stand_in(unsigned char byte) {
     if (stands_for_itself(byte)) return byte;
@@ -59,7 +63,8 @@ bool aa__stand_in_bytes(const char *key, size_t n, char *out, size_t *out_n) {
     return true;
 }
 
-/* ---- pieces ------------------------------------------------------------------------------------------ */
+/* ---- pieces
+ * ------------------------------------------------------------------------------------------ */
 
 uint64_t aa__hash_bytes(const void *p, size_t n) {
     const unsigned char *s = p;
@@ -88,18 +93,24 @@ static size_t table_size(size_t n) {
 
 static aa_status check_spec(const aa_tokenizer_spec *s, aa_err *err) {
     if (s->n_vocab > AA__VOCAB_MAX || s->n_merges > AA__VOCAB_MAX || s->n_added > AA__VOCAB_MAX)
-        return aa_fail(err, AA_EFORMAT, "a tokenizer with %zu ids, %zu merges, %zu added tokens; the limit is %d of each",
-                       s->n_vocab, s->n_merges, s->n_added, AA__VOCAB_MAX);
+        return aa_fail(
+            err, AA_EFORMAT,
+            "a tokenizer with %zu ids, %zu merges, %zu added tokens; the limit is %d of each",
+            s->n_vocab, s->n_merges, s->n_added, AA__VOCAB_MAX);
     for (size_t i = 0; i < s->n_vocab; i++)
         if (s->piece[i] && (!s->piece_len[i] || s->piece_len[i] > AA__PIECE_MAX))
-            return aa_fail(err, AA_EFORMAT, "id %zu stands for %zu bytes; 1 to %d are possible", i, s->piece_len[i], AA__PIECE_MAX);
+            return aa_fail(err, AA_EFORMAT, "id %zu stands for %zu bytes; 1 to %d are possible", i,
+                           s->piece_len[i], AA__PIECE_MAX);
     for (size_t i = 0; i < s->n_added; i++) {
         const aa_added_token *a = &s->added[i];
         if (a->id < 0 || a->id >= AA__VOCAB_MAX || !a->len || a->len > AA__PIECE_MAX)
-            return aa_fail(err, AA_EFORMAT, "added token %zu has id %d and %zu bytes; ids are 0 to %d, lengths 1 to %d", i, a->id,
-                           a->len, AA__VOCAB_MAX - 1, AA__PIECE_MAX);
+            return aa_fail(
+                err, AA_EFORMAT,
+                "added token %zu has id %d and %zu bytes; ids are 0 to %d, lengths 1 to %d", i,
+                a->id, a->len, AA__VOCAB_MAX - 1, AA__PIECE_MAX);
     }
-    if (s->split == AA_SPLIT_REGEX && !s->regex) return aa_fail(err, AA_EFORMAT, "a regex pre-tokenizer without its pattern");
+    if (s->split == AA_SPLIT_REGEX && !s->regex)
+        return aa_fail(err, AA_EFORMAT, "a regex pre-tokenizer without its pattern");
     return AA_OK;
 }
 
@@ -118,7 +129,8 @@ static aa_status copy_pieces(aa_tokenizer *t, const aa_tokenizer_spec *s, aa_err
         size_t n = s->piece_len[i];
         if (!s->piece[i]) continue;
         int32_t same = aa__piece_id(t, s->piece[i], n);
-        if (same >= 0) return aa_fail(err, AA_EFORMAT, "ids %d and %zu stand for the same bytes", same, i);
+        if (same >= 0)
+            return aa_fail(err, AA_EFORMAT, "ids %d and %zu stand for the same bytes", same, i);
         memcpy(bytes, s->piece[i], n);
         t->piece[i] = bytes;
         t->piece_len[i] = (uint32_t)n;
@@ -132,21 +144,28 @@ static aa_status copy_pieces(aa_tokenizer *t, const aa_tokenizer_spec *s, aa_err
 }
 
 /* A pair that is listed twice has its later rank, as in the `tokenizers` library. */
-static aa_status copy_merge(aa_tokenizer *t, const aa_tokenizer_spec *s, size_t i, aa_text *both, aa_err *err) {
+static aa_status copy_merge(aa_tokenizer *t, const aa_tokenizer_spec *s, size_t i, aa_text *both,
+                            aa_err *err) {
     int32_t l = s->merges[i][0], r = s->merges[i][1];
-    if (l < 0 || r < 0 || (size_t)l >= s->n_vocab || (size_t)r >= s->n_vocab || !t->piece[l] || !t->piece[r])
-        return aa_fail(err, AA_EFORMAT, "merge %zu joins ids %d and %d, which are not both in the vocabulary", i, l, r);
+    if (l < 0 || r < 0 || (size_t)l >= s->n_vocab || (size_t)r >= s->n_vocab || !t->piece[l] ||
+        !t->piece[r])
+        return aa_fail(err, AA_EFORMAT,
+                       "merge %zu joins ids %d and %d, which are not both in the vocabulary", i, l,
+                       r);
     aa_text_clear(both);
     aa_text_add_bytes(both, t->piece[l], t->piece_len[l]);
     aa_text_add_bytes(both, t->piece[r], t->piece_len[r]);
     AA_TRY(aa_text_status(both, err));
     int32_t id = aa__piece_id(t, both->data, both->len);
-    if (id < 0) return aa_fail(err, AA_EFORMAT, "merge %zu joins ids %d and %d into a piece that has no id", i, l, r);
+    if (id < 0)
+        return aa_fail(err, AA_EFORMAT, "merge %zu joins ids %d and %d into a piece that has no id",
+                       i, l, r);
     t->merges[i][0] = l;
     t->merges[i][1] = r;
     uint64_t key = aa__pair_key(l, r);
     size_t at = aa__mix(key) & t->pair_mask;
-    while (t->pair_table[at].key != UINT64_MAX && t->pair_table[at].key != key) at = (at + 1) & t->pair_mask;
+    while (t->pair_table[at].key != UINT64_MAX && t->pair_table[at].key != key)
+        at = (at + 1) & t->pair_mask;
     t->pair_table[at] = (aa__pair){key, (uint32_t)i, id};
     return AA_OK;
 }
@@ -165,7 +184,8 @@ static aa_status copy_merges(aa_tokenizer *t, const aa_tokenizer_spec *s, aa_err
     aa_text_release(&both);
     return st;
 }
-/* ---- added tokens -------------------------------------------------------------------------------------- */
+/* ---- added tokens
+ * -------------------------------------------------------------------------------------- */
 
 static int by_id(const void *a, const void *b) {
     int32_t x = ((const aa_added_token *)a)->id, y = ((const aa_added_token *)b)->id;
@@ -179,7 +199,8 @@ static int by_match(const void *a, const void *b) {
     return memcmp(x->text, y->text, x->len);
 }
 
-/* In tokenizer.json an added token and a piece of the vocabulary are the same where their keys are. */
+/* In tokenizer.json an added token and a piece of the vocabulary are the same where their keys are.
+ */
 static aa_status check_added(const aa_tokenizer *t, const aa_added_token *a, aa_err *err) {
     char *bytes = aa_heap_alloc(a->len, 1);
     if (!bytes) return aa_fail_memory(err, "an added token", a->len);
@@ -187,8 +208,8 @@ static aa_status check_added(const aa_tokenizer *t, const aa_added_token *a, aa_
     int32_t same = aa__stand_in_bytes(a->text, a->len, bytes, &n) ? aa__piece_id(t, bytes, n) : -1;
     aa_heap_free(bytes);
     if (same == a->id || (same < 0 && !t->piece[a->id])) return AA_OK;
-    return aa_fail(err, AA_EFORMAT, "added token '%.*s' has id %d; the vocabulary says otherwise", (int)(a->len < 60 ? a->len : 60),
-                   a->text, a->id);
+    return aa_fail(err, AA_EFORMAT, "added token '%.*s' has id %d; the vocabulary says otherwise",
+                   (int)(a->len < 60 ? a->len : 60), a->text, a->id);
 }
 
 static aa_status copy_added(aa_tokenizer *t, const aa_tokenizer_spec *s, aa_err *err) {
@@ -202,7 +223,8 @@ static aa_status copy_added(aa_tokenizer *t, const aa_tokenizer_spec *s, aa_err 
     if (t->n_added) qsort(t->added, t->n_added, sizeof *t->added, by_id);
     for (size_t i = 0; i < t->n_added; i++) {
         aa_added_token *a = &t->added[i];
-        if (i && a->id == a[-1].id) return aa_fail(err, AA_EFORMAT, "two added tokens have id %d", a->id);
+        if (i && a->id == a[-1].id)
+            return aa_fail(err, AA_EFORMAT, "two added tokens have id %d", a->id);
         AA_TRY(check_added(t, a, err));
         a->text = aa_arena_strdup(&t->arena, a->text, a->len);
         AA_TRY(aa_arena_status(&t->arena, err));
@@ -211,7 +233,9 @@ static aa_status copy_added(aa_tokenizer *t, const aa_tokenizer_spec *s, aa_err 
         if (!t->nfc || !a->normalized) continue;
         aa_text nfc = {0};
         aa__nfc(&nfc, (const unsigned char *)a->text, a->len);
-        if (!nfc.failed) t->match[i] = (struct aa__match){aa_arena_strdup(&t->arena, nfc.data, nfc.len), nfc.len, (int32_t)i};
+        if (!nfc.failed)
+            t->match[i] = (struct aa__match){aa_arena_strdup(&t->arena, nfc.data, nfc.len), nfc.len,
+                                             (int32_t)i};
         aa_status st = aa_text_status(&nfc, err);
         aa_text_release(&nfc);
         AA_TRY(st);
@@ -220,16 +244,19 @@ static aa_status copy_added(aa_tokenizer *t, const aa_tokenizer_spec *s, aa_err 
     if (t->n_added) qsort(t->match, t->n_added, sizeof *t->match, by_match);
     for (size_t i = 1; i < t->n_added; i++)
         if (by_match(&t->match[i - 1], &t->match[i]) == 0)
-            return aa_fail(err, AA_EFORMAT, "ids %d and %d are both the added token '%.60s'", t->added[t->match[i - 1].added].id,
-                           t->added[t->match[i].added].id, t->match[i].text);
+            return aa_fail(err, AA_EFORMAT, "ids %d and %d are both the added token '%.60s'",
+                           t->added[t->match[i - 1].added].id, t->added[t->match[i].added].id,
+                           t->match[i].text);
     return AA_OK;
 }
 
-/* ---- the tokenizer ------------------------------------------------------------------------------------- */
+/* ---- the tokenizer
+ * ------------------------------------------------------------------------------------- */
 
 static aa_status check_role(const aa_tokenizer *t, const char *role, int32_t id, aa_err *err) {
     if (id == -1 || (id >= 0 && (size_t)id < t->n_vocab)) return AA_OK;
-    return aa_fail(err, AA_EFORMAT, "the %s token has id %d; ids are 0 to %zu", role, id, t->n_vocab - 1);
+    return aa_fail(err, AA_EFORMAT, "the %s token has id %d; ids are 0 to %zu", role, id,
+                   t->n_vocab - 1);
 }
 
 static aa_status fill(aa_tokenizer *t, const aa_tokenizer_spec *s, aa_err *err) {
@@ -247,7 +274,10 @@ static aa_status fill(aa_tokenizer *t, const aa_tokenizer_spec *s, aa_err *err) 
     AA_TRY(copy_pieces(t, s, err));
     AA_TRY(copy_merges(t, s, err));
     AA_TRY(copy_added(t, s, err));
-    t->bos = s->bos; t->eos = s->eos; t->pad = s->pad; t->unk = s->unk;
+    t->bos = s->bos;
+    t->eos = s->eos;
+    t->pad = s->pad;
+    t->unk = s->unk;
     AA_TRY(check_role(t, "bos", t->bos, err));
     AA_TRY(check_role(t, "eos", t->eos, err));
     AA_TRY(check_role(t, "padding", t->pad, err));
@@ -291,8 +321,16 @@ aa_status aa_tokenizer_new_bytes(aa_tokenizer **out, aa_err *err) {
         piece_len[b] = 1;
     }
     aa_added_token added = {.id = 256, .text = end, .len = sizeof end - 1, .special = true};
-    aa_tokenizer_spec spec = {.kind = AA_TOKENIZER_BYTES, .split = AA_SPLIT_NONE, .n_vocab = 256, .piece = piece,
-                              .piece_len = piece_len, .n_added = 1, .added = &added, .bos = 256, .eos = 256, .pad = -1,
+    aa_tokenizer_spec spec = {.kind = AA_TOKENIZER_BYTES,
+                              .split = AA_SPLIT_NONE,
+                              .n_vocab = 256,
+                              .piece = piece,
+                              .piece_len = piece_len,
+                              .n_added = 1,
+                              .added = &added,
+                              .bos = 256,
+                              .eos = 256,
+                              .pad = -1,
                               .unk = -1};
     return aa_tokenizer_new(out, &spec, err);
 }
@@ -305,7 +343,8 @@ aa_tokenizer_kind aa_tokenizer_kind_of(const aa_tokenizer *t) { return t->kind; 
 aa_digest aa_tokenizer_digest(const aa_tokenizer *t) { return t->digest; }
 
 static const aa_added_token *added_of(const aa_tokenizer *t, int32_t id) {
-    return id >= 0 && (size_t)id < t->n_vocab && t->added_at[id] >= 0 ? &t->added[t->added_at[id]] : NULL;
+    return id >= 0 && (size_t)id < t->n_vocab && t->added_at[id] >= 0 ? &t->added[t->added_at[id]]
+                                                                      : NULL;
 }
 
 bool aa_tokenizer_is_special(const aa_tokenizer *t, int32_t id) {
@@ -319,14 +358,17 @@ size_t aa_tokenizer_piece_bytes(const aa_tokenizer *t, int32_t id) {
     return id >= 0 && (size_t)id < t->n_vocab ? t->piece_len[id] : 0;
 }
 
-aa_status aa_decode(const aa_tokenizer *t, const int32_t *ids, size_t n, bool with_specials, aa_text *out, aa_err *err) {
+aa_status aa_decode(const aa_tokenizer *t, const int32_t *ids, size_t n, bool with_specials,
+                    aa_text *out, aa_err *err) {
     for (size_t i = 0; i < n; i++) {
         const aa_added_token *a = added_of(t, ids[i]);
         if (a) {
             if (with_specials || !a->special) aa_text_add_bytes(out, a->text, a->len);
         } else if (ids[i] < 0 || (size_t)ids[i] >= t->n_vocab || !t->piece[ids[i]]) {
-            return aa_fail(err, AA_EFORMAT, "token %zu is %d, which the tokenizer does not have; its ids are 0 to %zu", i, ids[i],
-                           t->n_vocab - 1);
+            return aa_fail(
+                err, AA_EFORMAT,
+                "token %zu is %d, which the tokenizer does not have; its ids are 0 to %zu", i,
+                ids[i], t->n_vocab - 1);
         } else {
             aa_text_add_bytes(out, t->piece[ids[i]], t->piece_len[ids[i]]);
         }

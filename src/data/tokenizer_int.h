@@ -1,8 +1,8 @@
 /* data/tokenizer_int: what the files of the tokenizer share.
  *
  * tokenizer.c keeps the vocabulary, split.c cuts text into pieces, bpe.c turns a piece into ids,
- * encode.c puts them together, tokenizer_train.c learns merges, tokenizer_json.c and tokenizer_read.c
- * write and read tokenizer.json.
+ * encode.c puts them together, tokenizer_train.c learns merges, tokenizer_json.c and
+ * tokenizer_read.c write and read tokenizer.json.
  */
 #ifndef AA_DATA_TOKENIZER_INT_H
 #define AA_DATA_TOKENIZER_INT_H
@@ -22,20 +22,20 @@ struct aa_tokenizer {
     char *regex; void *pcre;                 /* REGEX: the pattern and its compiled form */
     bool nfc, ignore_merges, add_prefix_space, add_bos;
     size_t n_vocab;
-    const char **piece; uint32_t *piece_len; /* of each id; NULL: hole, or an added token of its own */
+    const char **piece; uint32_t *piece_len; /* of each id; NULL: hole, or an added token */
     int32_t byte_id[256];                    /* -1: absent */
     int32_t *piece_table; size_t piece_mask; /* open addressing: bytes -> id, -1 empty */
     size_t n_merges; int32_t (*merges)[2];
     aa__pair *pair_table; size_t pair_mask;  /* open addressing: left << 32 | right */
     size_t n_added; aa_added_token *added;   /* ascending ids */
     int32_t *added_at;                       /* of each id: index in added, or -1 */
-    struct aa__match { const char *text; size_t len; int32_t added; } *match;   /* longest first; NFC where
-                                                                  the token is normalized             */
+    /* Longest first; in NFC where the token is normalized. */
+    struct aa__match { const char *text; size_t len; int32_t added; } *match;
     int32_t bos, eos, pad, unk;
     aa_digest digest;
 };
 
-/* ---- tokenizer.c ------------------------------------------------------------------------------ */
+/* ---- tokenizer.c --------------------------------------------------------------------------- */
 uint64_t aa__hash_bytes(const void *p, size_t n);
 int32_t aa__piece_id(const aa_tokenizer *t, const void *p, size_t n);       /* -1: no such piece */
 static inline uint64_t aa__pair_key(int32_t left, int32_t right) {
@@ -58,20 +58,21 @@ void aa__stand_in_text(aa_text *out, const char *bytes, size_t n);
 /* The bytes a key stands for into out (at least n long); false if it holds anything else. */
 bool aa__stand_in_bytes(const char *key, size_t n, char *out, size_t *out_n);
 
-/* ---- split.c ---------------------------------------------------------------------------------- */
+/* ---- split.c ------------------------------------------------------------------------------- */
 extern const char aa__regex_gpt2[], aa__regex_llama3[], aa__regex_qwen2[];
 /* End of the piece that begins at `at` < end, for every split but REGEX. */
 size_t aa__split_next(aa_split split, const unsigned char *text, size_t at, size_t end);
-/* The first place at or after `from` where text[n] can be cut without changing any piece; n if none. */
+/* The first place at or after `from` where text[n] can be cut without changing any piece; n if
+ * none. */
 size_t aa__split_cut(const aa_tokenizer *t, const unsigned char *text, size_t from, size_t n);
 aa_status aa__regex_compile(void **out, const char *pattern, aa_err *err) AA_MUST_USE;
 void aa__regex_free(void *pcre);
 /* Calls fn for each piece: matches and what lies between them. */
 typedef void aa__piece_fn(void *ctx, const unsigned char *piece, size_t n);
-aa_status aa__regex_split(const void *pcre, const unsigned char *text, size_t n, aa__piece_fn *fn, void *ctx,
-                          aa_err *err) AA_MUST_USE;
+aa_status aa__regex_split(const void *pcre, const unsigned char *text, size_t n, aa__piece_fn *fn,
+                          void *ctx, aa_err *err) AA_MUST_USE;
 
-/* ---- bpe.c ------------------------------------------------------------------------------------- */
+/* ---- bpe.c --------------------------------------------------------------------------------- */
 /* One thread's state: the ids of pieces seen before, and scratch. {.t = t} is empty. */
 typedef struct aa__encoder {
     const aa_tokenizer *t;
@@ -87,14 +88,14 @@ void aa__encoder_release(aa__encoder *e);
 void aa__encode_piece(aa__encoder *e, const unsigned char *piece, size_t n);
 bool aa__ids_reserve(aa_ids *ids, size_t extra);
 
-/* ---- encode.c ---------------------------------------------------------------------------------- */
+/* ---- encode.c ------------------------------------------------------------------------------ */
 /* Appends the ids of text to out; e keeps its cache from call to call. */
 aa_status aa__encode_with(aa__encoder *e, const char *text, size_t n, unsigned flags, aa_ids *out,
                           aa_err *err) AA_MUST_USE;
 /* NFC of valid UTF-8; bytes that are none are copied. Sticky failure in out. */
 void aa__nfc(aa_text *out, const unsigned char *text, size_t n);
 
-/* ---- tokenizer_json.c --------------------------------------------------------------------------- */
+/* ---- tokenizer_json.c ---------------------------------------------------------------------- */
 #define AA__END_OF_TEXT "<|endoftext|>"
 
 #endif

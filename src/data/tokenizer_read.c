@@ -1,8 +1,8 @@
 /* data/tokenizer_read: tokenizer.json into a spec.
  *
- * What would change the ids and is not known here is refused by name; what only matters to the library
- * (offsets, truncation, padding) is passed over. The file does not say which tokens begin and end a text:
- * a tokenizer_config.json beside it does, else well-known names are looked for.
+ * What would change the ids and is not known here is refused by name; what only matters to the
+ * library (offsets, truncation, padding) is passed over. The file does not say which tokens begin
+ * and end a text: a tokenizer_config.json beside it does, else well-known names are looked for.
  */
 #include <string.h>
 #include "base/json.h"
@@ -10,17 +10,22 @@
 #include "data/tokenizer_int.h"
 
 typedef struct reader {
-    const char *name;                        /* of the file, for messages */
+    const char *name; /* of the file, for messages */
     const json_t *root, *model, *vocab;
     aa_arena arena;
     aa_tokenizer_spec spec;
-    const char **piece; size_t *piece_len; int32_t (*merges)[2]; aa_added_token *added;
+    const char **piece;
+    size_t *piece_len;
+    int32_t (*merges)[2];
+    aa_added_token *added;
     aa_err *err;
 } reader;
 
-static aa_status unsupported(const reader *r, const char *key, const json_t *found, const char *known) {
+static aa_status unsupported(const reader *r, const char *key, const json_t *found,
+                             const char *known) {
     char *text = found ? json_dumps(found, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
-    aa_status st = aa_fail(r->err, AA_EUNSUPPORTED, "%s: \"%s\" is %.100s; supported: %s", r->name, key, text ? text : "missing", known);
+    aa_status st = aa_fail(r->err, AA_EUNSUPPORTED, "%s: \"%s\" is %.100s; supported: %s", r->name,
+                           key, text ? text : "missing", known);
     aa_heap_free(text);
     return st;
 }
@@ -36,17 +41,20 @@ static bool has_type(const json_t *o, const char *type) {
 
 static bool absent(const json_t *v) { return !v || json_is_null(v); }
 
-/* ---- the model ---------------------------------------------------------------------------------------- */
+/* ---- the model ------------------------------------------------------------------------------- */
 
 static aa_status read_model_flags(reader *r) {
     const json_t *m = r->model, *v;
     bool fallback;
     if (!json_is_object(m)) return malformed(r, "model", "an object");
-    if ((v = json_object_get(m, "type")) && !has_type(m, "BPE")) return unsupported(r, "model.type", v, "\"BPE\"");
+    if ((v = json_object_get(m, "type")) && !has_type(m, "BPE"))
+        return unsupported(r, "model.type", v, "\"BPE\"");
     v = json_object_get(m, "dropout");
-    if (!absent(v) && json_number_value(v) != 0.0) return unsupported(r, "model.dropout", v, "null");
+    if (!absent(v) && json_number_value(v) != 0.0)
+        return unsupported(r, "model.dropout", v, "null");
     AA_TRY(aa_json_flag(m, "byte_fallback", r->name, false, &fallback, r->err));
-    if (fallback) return unsupported(r, "model.byte_fallback", json_object_get(m, "byte_fallback"), "false");
+    if (fallback)
+        return unsupported(r, "model.byte_fallback", json_object_get(m, "byte_fallback"), "false");
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (int i = 0; i < 2; i++) {
         v = json_object_get(m, affixes[i]);
@@ -54,7 +62,8 @@ static aa_status read_model_flags(reader *r) {
     }
     AA_TRY(aa_json_flag(m, "ignore_merges", r->name, false, &r->spec.ignore_merges, r->err));
     r->vocab = json_object_get(m, "vocab");
-    return json_is_object(r->vocab) ? AA_OK : malformed(r, "model.vocab", "an object of pieces and ids");
+    return json_is_object(r->vocab) ? AA_OK
+                                    : malformed(r, "model.vocab", "an object of pieces and ids");
 }
 
 static const aa_added_token *added_with_id(const reader *r, int64_t id) {
@@ -66,7 +75,10 @@ static const aa_added_token *added_with_id(const reader *r, int64_t id) {
 static aa_status read_piece(reader *r, const char *key, const json_t *value, char **bytes) {
     json_int_t id = json_integer_value(value);
     size_t n = strlen(key), len;
-    if (r->piece[id]) return aa_fail(r->err, AA_EFORMAT, "%s: \"model.vocab\": '%.60s' and another piece both have id %lld", r->name, key, (long long)id);
+    if (r->piece[id])
+        return aa_fail(r->err, AA_EFORMAT,
+                       "%s: \"model.vocab\": '%.60s' and another piece both have id %lld", r->name,
+                       key, (long long)id);
     if (n && aa__stand_in_bytes(key, n, *bytes, &len)) {
         r->piece[id] = *bytes;
         r->piece_len[id] = len;
@@ -75,8 +87,11 @@ static aa_status read_piece(reader *r, const char *key, const json_t *value, cha
     }
     const aa_added_token *a = added_with_id(r, id);
     if (a && a->len == n && memcmp(a->text, key, n) == 0) return AA_OK;
-    return aa_fail(r->err, AA_EUNSUPPORTED, "%s: \"model.vocab\": '%.60s' is not written in byte-level characters; only byte-level BPE "
-                   "is supported", r->name, key);
+    return aa_fail(
+        r->err, AA_EUNSUPPORTED,
+        "%s: \"model.vocab\": '%.60s' is not written in byte-level characters; only byte-level BPE "
+        "is supported",
+        r->name, key);
 }
 
 static aa_status read_vocab(reader *r) {
@@ -86,7 +101,9 @@ static aa_status read_vocab(reader *r) {
     json_object_foreach((json_t *)(uintptr_t)r->vocab, key, value) {
         json_int_t id = json_integer_value(value);
         if (!json_is_integer(value) || id < 0 || id >= AA__VOCAB_MAX)
-            return aa_fail(r->err, AA_EFORMAT, "%s: \"model.vocab\": the id of '%.60s' must be an integer from 0 to %d", r->name, key, AA__VOCAB_MAX - 1);
+            return aa_fail(r->err, AA_EFORMAT,
+                           "%s: \"model.vocab\": the id of '%.60s' must be an integer from 0 to %d",
+                           r->name, key, AA__VOCAB_MAX - 1);
         if ((size_t)id >= n_vocab) n_vocab = (size_t)id + 1;
         n_bytes += strlen(key);
     }
@@ -97,13 +114,17 @@ static aa_status read_vocab(reader *r) {
     r->spec.n_vocab = n_vocab;
     r->spec.piece = r->piece;
     r->spec.piece_len = r->piece_len;
-    json_object_foreach((json_t *)(uintptr_t)r->vocab, key, value) AA_TRY(read_piece(r, key, value, &bytes));
+    json_object_foreach((json_t *)(uintptr_t)r->vocab, key, value)
+        AA_TRY(read_piece(r, key, value, &bytes));
     return AA_OK;
 }
 
 static aa_status merge_part(const reader *r, size_t i, const char *key, int32_t *out) {
     const json_t *id = json_object_get(r->vocab, key);
-    if (!id) return aa_fail(r->err, AA_EFORMAT, "%s: \"model.merges\"[%zu]: '%.60s' is not in the vocabulary", r->name, i, key);
+    if (!id)
+        return aa_fail(r->err, AA_EFORMAT,
+                       "%s: \"model.merges\"[%zu]: '%.60s' is not in the vocabulary", r->name, i,
+                       key);
     *out = (int32_t)json_integer_value(id);
     return AA_OK;
 }
@@ -111,13 +132,16 @@ static aa_status merge_part(const reader *r, size_t i, const char *key, int32_t 
 /* "a b", or ["a", "b"]. */
 static aa_status read_merge(reader *r, size_t i, const json_t *m) {
     const json_t *left = json_array_get(m, 0), *right = json_array_get(m, 1);
-    if (json_is_array(m) && json_array_size(m) == 2 && json_is_string(left) && json_is_string(right)) {
+    if (json_is_array(m) && json_array_size(m) == 2 && json_is_string(left) &&
+        json_is_string(right)) {
         AA_TRY(merge_part(r, i, json_string_value(left), &r->merges[i][0]));
         return merge_part(r, i, json_string_value(right), &r->merges[i][1]);
     }
     const char *s = json_string_value(m), *space = s ? strchr(s, ' ') : NULL;
     if (!space || strchr(space + 1, ' '))
-        return aa_fail(r->err, AA_EFORMAT, "%s: \"model.merges\"[%zu] must be two pieces, \"a b\" or [\"a\", \"b\"]", r->name, i);
+        return aa_fail(r->err, AA_EFORMAT,
+                       "%s: \"model.merges\"[%zu] must be two pieces, \"a b\" or [\"a\", \"b\"]",
+                       r->name, i);
     char *key = aa_heap_strdup(s);
     if (!key) return aa_fail_memory(r->err, "a merge", strlen(s));
     key[space - s] = 0;
@@ -132,9 +156,10 @@ static aa_status read_merges(reader *r) {
     if (!json_is_array(merges)) return malformed(r, "model.merges", "an array");
     r->merges = aa_arena_alloc(&r->arena, json_array_size(merges), sizeof *r->merges);
     AA_TRY(aa_arena_status(&r->arena, r->err));
-    for (size_t i = 0; i < json_array_size(merges); i++) AA_TRY(read_merge(r, i, json_array_get(merges, i)));
+    for (size_t i = 0; i < json_array_size(merges); i++)
+        AA_TRY(read_merge(r, i, json_array_get(merges, i)));
     r->spec.n_merges = json_array_size(merges);
-    r->spec.merges = (const int32_t (*)[2])r->merges;
+    r->spec.merges = (const int32_t(*)[2])r->merges;
     return AA_OK;
 }
 
@@ -150,7 +175,10 @@ static aa_status read_added(reader *r) {
         aa_added_token *a = &r->added[i];
         int64_t id;
         if (!json_is_object(o) || !json_is_string(content) || !json_string_length(content))
-            return aa_fail(r->err, AA_EFORMAT, "%s: \"added_tokens\"[%zu] must be an object with a non-empty \"content\"", r->name, i);
+            return aa_fail(
+                r->err, AA_EFORMAT,
+                "%s: \"added_tokens\"[%zu] must be an object with a non-empty \"content\"", r->name,
+                i);
         AA_TRY(aa_json_int_need(o, "id", r->name, 0, AA__VOCAB_MAX - 1, &id, r->err));
         AA_TRY(aa_json_flag(o, "special", r->name, false, &a->special, r->err));
         AA_TRY(aa_json_flag(o, "lstrip", r->name, false, &a->lstrip, r->err));
@@ -165,7 +193,7 @@ static aa_status read_added(reader *r) {
     return aa_arena_status(&r->arena, r->err);
 }
 
-/* ---- normaliser and pre-tokenizer --------------------------------------------------------------------------- */
+/* ---- normaliser and pre-tokenizer ------------------------------------------------------------ */
 
 static aa_status read_normalizer(reader *r, const json_t *o, int depth) {
     if (absent(o)) return AA_OK;
@@ -174,12 +202,14 @@ static aa_status read_normalizer(reader *r, const json_t *o, int depth) {
         return AA_OK;
     }
     const json_t *list = json_object_get(o, "normalizers");
-    if (!has_type(o, "Sequence") || !json_is_array(list) || depth > 4) return unsupported(r, "normalizer", o, "null, NFC");
-    for (size_t i = 0; i < json_array_size(list); i++) AA_TRY(read_normalizer(r, json_array_get(list, i), depth + 1));
+    if (!has_type(o, "Sequence") || !json_is_array(list) || depth > 4)
+        return unsupported(r, "normalizer", o, "null, NFC");
+    for (size_t i = 0; i < json_array_size(list); i++)
+        AA_TRY(read_normalizer(r, json_array_get(list, i), depth + 1));
     return AA_OK;
 }
 
-enum { STEPS = 4 };                          /* no supported pre-tokenizer has more than two */
+enum { STEPS = 4 }; /* no supported pre-tokenizer has more than two */
 
 static bool flatten(const json_t *o, const json_t **step, size_t *n, int depth) {
     if (!has_type(o, "Sequence")) {
@@ -199,7 +229,9 @@ static aa_status read_split(reader *r, const json_t *o) {
     const char *behavior = json_string_value(json_object_get(o, "behavior"));
     bool invert;
     AA_TRY(aa_json_flag(o, "invert", r->name, false, &invert, r->err));
-    if (!regex) return unsupported(r, "pre_tokenizer.pattern", json_object_get(o, "pattern"), "{\"Regex\": ...}");
+    if (!regex)
+        return unsupported(r, "pre_tokenizer.pattern", json_object_get(o, "pattern"),
+                           "{\"Regex\": ...}");
     if (invert || !behavior || strcmp(behavior, "Isolated") != 0)
         return unsupported(r, "pre_tokenizer.behavior", o, "\"Isolated\" with \"invert\" false");
     r->spec.regex = regex;
@@ -211,39 +243,49 @@ static aa_status read_split(reader *r, const json_t *o) {
 }
 
 static aa_status read_pre_tokenizer(reader *r) {
-    static const char known[] = "ByteLevel alone, after Digits (individual_digits), or (without its regex) after one Split";
+    static const char known[] =
+        "ByteLevel alone, after Digits (individual_digits), or (without its regex) after one Split";
     const json_t *o = json_object_get(r->root, "pre_tokenizer"), *step[STEPS] = {NULL};
     size_t n = 0;
     bool use_regex, single;
     if (!flatten(o, step, &n, 0) || n < 1 || n > 2 || !has_type(step[n - 1], "ByteLevel"))
         return unsupported(r, "pre_tokenizer", o, known);
     AA_TRY(aa_json_flag(step[n - 1], "use_regex", r->name, true, &use_regex, r->err));
-    AA_TRY(aa_json_flag(step[n - 1], "add_prefix_space", r->name, true, &r->spec.add_prefix_space, r->err));
+    AA_TRY(aa_json_flag(step[n - 1], "add_prefix_space", r->name, true, &r->spec.add_prefix_space,
+                        r->err));
     if (n == 1) {
         r->spec.split = use_regex ? AA_SPLIT_GPT2 : AA_SPLIT_NONE;
         return AA_OK;
     }
-    if (r->spec.add_prefix_space) return unsupported(r, "pre_tokenizer.add_prefix_space", step[1], "false after another step");
+    if (r->spec.add_prefix_space)
+        return unsupported(r, "pre_tokenizer.add_prefix_space", step[1],
+                           "false after another step");
     if (has_type(step[0], "Split") && !use_regex) return read_split(r, step[0]);
     AA_TRY(aa_json_flag(step[0], "individual_digits", r->name, false, &single, r->err));
-    if (!has_type(step[0], "Digits") || !single || !use_regex) return unsupported(r, "pre_tokenizer", o, known);
+    if (!has_type(step[0], "Digits") || !single || !use_regex)
+        return unsupported(r, "pre_tokenizer", o, known);
     r->spec.split = AA_SPLIT_SMOLLM;
     return AA_OK;
 }
 
-/* ---- post-processor and decoder ------------------------------------------------------------------------------- */
+/* ---- post-processor and decoder -------------------------------------------------------------- */
 
 static aa_status read_template(reader *r, const json_t *o) {
-    const json_t *single = json_object_get(o, "single"), *first = json_object_get(json_array_get(single, 0), "SpecialToken");
+    const json_t *single = json_object_get(o, "single"),
+                 *first = json_object_get(json_array_get(single, 0), "SpecialToken");
     size_t n = json_array_size(single);
     if (n == 1 && json_object_get(json_array_get(single, 0), "Sequence")) return AA_OK;
     if (n != 2 || !first || !json_object_get(json_array_get(single, 1), "Sequence"))
-        return unsupported(r, "post_processor.single", single, "one special token or none before the text, nothing after it");
+        return unsupported(r, "post_processor.single", single,
+                           "one special token or none before the text, nothing after it");
     const char *name = json_string_value(json_object_get(first, "id"));
-    const json_t *ids = json_object_get(json_object_get(json_object_get(o, "special_tokens"), name ? name : ""), "ids");
+    const json_t *ids = json_object_get(
+        json_object_get(json_object_get(o, "special_tokens"), name ? name : ""), "ids");
     const json_t *id = json_array_get(ids, 0);
-    if (json_array_size(ids) != 1 || !json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= AA__VOCAB_MAX)
-        return malformed(r, "post_processor.special_tokens", "an object that gives the token of \"single\" one id");
+    if (json_array_size(ids) != 1 || !json_is_integer(id) || json_integer_value(id) < 0 ||
+        json_integer_value(id) >= AA__VOCAB_MAX)
+        return malformed(r, "post_processor.special_tokens",
+                         "an object that gives the token of \"single\" one id");
     r->spec.bos = (int32_t)json_integer_value(id);
     r->spec.add_bos = true;
     return AA_OK;
@@ -255,7 +297,8 @@ static aa_status read_post_processor(reader *r, const json_t *o, int depth) {
     const json_t *list = json_object_get(o, "processors");
     if (!has_type(o, "Sequence") || !json_is_array(list) || depth > 4)
         return unsupported(r, "post_processor", o, "null, ByteLevel, TemplateProcessing");
-    for (size_t i = 0; i < json_array_size(list); i++) AA_TRY(read_post_processor(r, json_array_get(list, i), depth + 1));
+    for (size_t i = 0; i < json_array_size(list); i++)
+        AA_TRY(read_post_processor(r, json_array_get(list, i), depth + 1));
     return AA_OK;
 }
 
@@ -265,7 +308,7 @@ static aa_status read_decoder(reader *r) {
     return has_type(o, "ByteLevel") ? AA_OK : unsupported(r, "decoder", o, "ByteLevel");
 }
 
-/* ---- roles ------------------------------------------------------------------------------------------------------ */
+/* ---- roles ------------------------------------------------------------------------------- */
 
 static int32_t id_of(const reader *r, const char *text) {
     for (size_t i = 0; i < r->spec.n_added; i++)
@@ -274,14 +317,17 @@ static int32_t id_of(const reader *r, const char *text) {
     return id ? (int32_t)json_integer_value(id) : -1;
 }
 
-static aa_status read_role(reader *r, const json_t *config, const char *key, const char *const *names, int32_t *out) {
+static aa_status read_role(reader *r, const json_t *config, const char *key,
+                           const char *const *names, int32_t *out) {
     const json_t *v = json_object_get(config, key);
     if (json_is_object(v)) v = json_object_get(v, "content");
     if (json_is_string(v)) {
         *out = id_of(r, json_string_value(v));
         if (*out < 0)
-            return aa_fail(r->err, AA_EFORMAT, "%s: the \"%s\" of tokenizer_config.json, '%.60s', is not in the vocabulary", r->name,
-                           key, json_string_value(v));
+            return aa_fail(
+                r->err, AA_EFORMAT,
+                "%s: the \"%s\" of tokenizer_config.json, '%.60s', is not in the vocabulary",
+                r->name, key, json_string_value(v));
     } else if (!v) {
         for (; *names && *out < 0; names++) *out = id_of(r, *names);
     }
@@ -294,14 +340,18 @@ static aa_status read_config(reader *r, const char *path, json_t **out) {
     char *beside = aa_heap_printf("%.*stokenizer_config.json", dir, path);
     if (!beside) return aa_fail_memory(r->err, "a file name", strlen(path));
     aa_sys_info info;
-    aa_status st = aa_sys_stat(&info, beside) == 0 && info.kind == AA_SYS_FILE ? aa_json_load(out, beside, r->err) : AA_OK;
+    aa_status st = aa_sys_stat(&info, beside) == 0 && info.kind == AA_SYS_FILE
+                       ? aa_json_load(out, beside, r->err)
+                       : AA_OK;
     aa_heap_free(beside);
     return st;
 }
 
 static aa_status read_roles(reader *r, const char *path) {
-    static const char *const bos[] = {"<|begin_of_text|>", "<s>", "<|startoftext|>", AA__END_OF_TEXT, NULL};
-    static const char *const eos[] = {AA__END_OF_TEXT, "<|end_of_text|>", "</s>", "<|im_end|>", NULL};
+    static const char *const bos[] = {"<|begin_of_text|>", "<s>", "<|startoftext|>",
+                                      AA__END_OF_TEXT, NULL};
+    static const char *const eos[] = {AA__END_OF_TEXT, "<|end_of_text|>", "</s>", "<|im_end|>",
+                                      NULL};
     static const char *const none[] = {NULL};
     json_t *config = NULL;
     AA_TRY(read_config(r, path, &config));
@@ -313,23 +363,26 @@ static aa_status read_roles(reader *r, const char *path) {
     json_decref(config);
     const char *unk = json_string_value(json_object_get(r->model, "unk_token"));
     if (!st && unk && (r->spec.unk = id_of(r, unk)) < 0)
-        st = aa_fail(r->err, AA_EFORMAT, "%s: \"model.unk_token\" '%.60s' is not in the vocabulary", r->name, unk);
+        st = aa_fail(r->err, AA_EFORMAT, "%s: \"model.unk_token\" '%.60s' is not in the vocabulary",
+                     r->name, unk);
     return st;
 }
 
 /* The tokenizer of plain bytes is recognised by what it does. */
 static bool is_bytes(const aa_tokenizer_spec *s) {
-    if (s->split != AA_SPLIT_NONE || s->n_merges || s->n_vocab > 257 || s->n_vocab < 256 || s->n_added != 1 || s->nfc ||
-        s->add_prefix_space || s->add_bos || s->added[0].id != 256 || !s->added[0].special ||
-        strcmp(s->added[0].text, AA__END_OF_TEXT) != 0)
+    if (s->split != AA_SPLIT_NONE || s->n_merges || s->n_vocab > 257 || s->n_vocab < 256 ||
+        s->n_added != 1 || s->nfc || s->add_prefix_space || s->add_bos || s->added[0].id != 256 ||
+        !s->added[0].special || strcmp(s->added[0].text, AA__END_OF_TEXT) != 0)
         return false;
     for (int b = 0; b < 256; b++)
-        if (!s->piece[b] || s->piece_len[b] != 1 || (unsigned char)s->piece[b][0] != b) return false;
+        if (!s->piece[b] || s->piece_len[b] != 1 || (unsigned char)s->piece[b][0] != b)
+            return false;
     return true;
 }
 
 static aa_status read_all(reader *r, const char *path) {
-    if (!json_is_object(r->root)) return aa_fail(r->err, AA_EFORMAT, "%s: a tokenizer.json is a JSON object", r->name);
+    if (!json_is_object(r->root))
+        return aa_fail(r->err, AA_EFORMAT, "%s: a tokenizer.json is a JSON object", r->name);
     r->model = json_object_get(r->root, "model");
     AA_TRY(read_model_flags(r));
     AA_TRY(read_added(r));
@@ -347,7 +400,10 @@ static aa_status read_all(reader *r, const char *path) {
 aa_status aa_tokenizer_load(aa_tokenizer **out, const char *path, aa_err *err) {
     json_t *root = NULL;
     AA_TRY(aa_json_load(&root, path, err));
-    reader r = {.name = path, .root = root, .err = err, .spec = {.bos = -1, .eos = -1, .pad = -1, .unk = -1}};
+    reader r = {.name = path,
+                .root = root,
+                .err = err,
+                .spec = {.bos = -1, .eos = -1, .pad = -1, .unk = -1}};
     aa_arena_init(&r.arena, "reading a tokenizer");
     aa_status st = read_all(&r, path);
     if (!st && (st = aa_tokenizer_new(out, &r.spec, err))) aa_err_context(err, "%s", path);

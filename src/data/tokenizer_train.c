@@ -1,30 +1,39 @@
 /* data/tokenizer_train: learning merges, merge for merge as the `tokenizers` library does.
  *
- * Pieces are counted once; from then on only distinct pieces ("words") with their counts matter. Each pair
- * of neighbours has a count and a queue entry with the words it occurs in. The entry with the highest
- * count, then the smaller pair of ids, is taken from a heap; if the count has fallen since it was put
- * there, it goes back with the true one; else the pair becomes a token and is joined in the entry's words,
- * which changes the counts of the neighbouring pairs only. Cost: the sum over merges of the lengths of the
- * words that hold them.
+ * Pieces are counted once; from then on only distinct pieces ("words") with their counts matter.
+ * Each pair of neighbours has a count and a queue entry with the words it occurs in. The entry with
+ * the highest count, then the smaller pair of ids, is taken from a heap; if the count has fallen
+ * since it was put there, it goes back with the true one; else the pair becomes a token and is
+ * joined in the entry's words, which changes the counts of the neighbouring pairs only. Cost: the
+ * sum over merges of the lengths of the words that hold them.
  *
- * NOTE: three habits of the library decide ids and are kept. The count of a pair is not lowered by its own
- * joins, only by its neighbours'. A pair that is born again later (a token can be made from two different
- * pairs, "a"+"bc" and "ab"+"c") gets a second entry for the new words alone, so that the same merge can be
- * learnt twice: it then has its later rank and makes no new token. And pairs that occur once are merged
- * too, until `vocab` ids exist or no pairs are left.
+ * NOTE: three habits of the library decide ids and are kept. The count of a pair is not lowered by
+ * its own joins, only by its neighbours'. A pair that is born again later (a token can be made from
+ * two different pairs, "a"+"bc" and "ab"+"c") gets a second entry for the new words alone, so that
+ * the same merge can be learnt twice: it then has its later rank and makes no new token. And pairs
+ * that occur once are merged too, until `vocab` ids exist or no pairs are left.
  *
- * Threads count pieces into tables of their own; sums do not depend on who added what, nor does anything
- * after them on the order of the words.
+ * Threads count pieces into tables of their own; sums do not depend on who added what, nor does
+ * anything after them on the order of the words.
  */
 #include <string.h>
 #include "data/tokenizer_int.h"
 
 enum { CHUNK_BYTES = 1 << 20, FIRST_TABLE = 1 << 12, ALPHABET = 256, LEAST_VOCAB = 257 };
 
-/* ---- distinct pieces ------------------------------------------------------------------------------------ */
+/* ---- distinct pieces ------------------------------------------------------------------------- */
 
-typedef struct word { const unsigned char *bytes; size_t n; uint64_t hash; int64_t count; } word;   /* count 0: empty */
-typedef struct word_table { word *row; size_t mask, n; bool failed; } word_table;
+typedef struct word {
+    const unsigned char *bytes;
+    size_t n;
+    uint64_t hash;
+    int64_t count;
+} word; /* count 0: empty */
+typedef struct word_table {
+    word *row;
+    size_t mask, n;
+    bool failed;
+} word_table;
 
 static bool table_grow(word_table *t) {
     size_t size = t->row ? 2 * (t->mask + 1) : FIRST_TABLE;
@@ -43,7 +52,10 @@ static bool table_grow(word_table *t) {
 }
 
 static void table_add(word_table *t, const word *w) {
-    if ((!t->row || 2 * t->n > t->mask) && !table_grow(t)) { t->failed = true; return; }
+    if ((!t->row || 2 * t->n > t->mask) && !table_grow(t)) {
+        t->failed = true;
+        return;
+    }
     for (size_t i = w->hash & t->mask;; i = (i + 1) & t->mask) {
         word *x = &t->row[i];
         if (!x->count) {
@@ -60,8 +72,9 @@ static void table_add(word_table *t, const word *w) {
 
 typedef struct counting {
     aa_split split;
-    const unsigned char *text; size_t *cut;  /* chunk i is [cut[i], cut[i+1]) */
-    word_table *table;                       /* of each thread */
+    const unsigned char *text;
+    size_t *cut;       /* chunk i is [cut[i], cut[i+1]) */
+    word_table *table; /* of each thread */
 } counting;
 
 static void count_chunks(void *ctx, size_t first, size_t end, int thread) {
@@ -78,7 +91,8 @@ static void count_chunks(void *ctx, size_t first, size_t end, int thread) {
 }
 
 /* All words of the text into *out. */
-static aa_status count_words(word_table *out, aa_pool *pool, const unsigned char *text, size_t n, aa_split split, aa_err *err) {
+static aa_status count_words(word_table *out, aa_pool *pool, const unsigned char *text, size_t n,
+                             aa_split split, aa_err *err) {
     size_t n_chunks = 0, n_threads = (size_t)aa_pool_threads(pool);
     const aa_tokenizer cuts = {.kind = AA_TOKENIZER_BPE, .split = split};
     counting c = {.split = split, .text = text};
@@ -97,35 +111,64 @@ static aa_status count_words(word_table *out, aa_pool *pool, const unsigned char
     }
     aa_heap_free(c.cut);
     aa_heap_free(c.table);
-    return ok && !out->failed ? AA_OK : aa_fail_memory(err, "counting the pieces of a text", out->n * sizeof(word));
+    return ok && !out->failed
+               ? AA_OK
+               : aa_fail_memory(err, "counting the pieces of a text", out->n * sizeof(word));
 }
 
-/* ---- pairs ------------------------------------------------------------------------------------------------ */
+/* ---- pairs ------------------------------------------------------------------------------- */
 
-typedef struct list { uint32_t *word; uint32_t n, capacity; } list;     /* words, ascending by arrival, no repeats in a row */
+typedef struct list {
+    uint32_t *word;
+    uint32_t n, capacity;
+} list; /* words, ascending by arrival, no repeats in a row */
 
-typedef struct pair { uint64_t key; int64_t count; list pending; bool touched; } pair;
+typedef struct pair {
+    uint64_t key;
+    int64_t count;
+    list pending;
+    bool touched;
+} pair;
 
-typedef struct entry { int64_t count; uint64_t key; list words; } entry;
+typedef struct entry {
+    int64_t count;
+    uint64_t key;
+    list words;
+} entry;
 
 typedef struct trainer {
     /* words: ids of word i are symbol[start[i]] .. for length[i] */
-    int32_t *symbol; size_t *start; uint32_t *length; int64_t *count; size_t n_words;
-    pair *pairs; size_t mask, n_pairs;       /* open addressing, key UINT64_MAX is empty */
-    uint64_t *touched; size_t n_touched, touched_capacity;   /* keys with pending words */
-    entry *heap; size_t n_heap, heap_capacity;
-    char *bytes; size_t n_bytes, bytes_capacity;   /* of all tokens, one after the other */
-    size_t *token_at; uint32_t *token_len; size_t n_tokens;
-    int32_t *token_table; size_t token_mask;
-    int32_t (*merges)[2]; size_t n_merges, merges_capacity;
-    bool failed;                             /* out of memory: sticky */
+    int32_t *symbol;
+    size_t *start;
+    uint32_t *length;
+    int64_t *count;
+    size_t n_words;
+    pair *pairs;
+    size_t mask, n_pairs; /* open addressing, key UINT64_MAX is empty */
+    uint64_t *touched;
+    size_t n_touched, touched_capacity; /* keys with pending words */
+    entry *heap;
+    size_t n_heap, heap_capacity;
+    char *bytes;
+    size_t n_bytes, bytes_capacity; /* of all tokens, one after the other */
+    size_t *token_at;
+    uint32_t *token_len;
+    size_t n_tokens;
+    int32_t *token_table;
+    size_t token_mask;
+    int32_t (*merges)[2];
+    size_t n_merges, merges_capacity;
+    bool failed; /* out of memory: sticky */
 } trainer;
 
 static void *grow(trainer *t, void *p, size_t n, size_t *capacity, size_t size) {
     if (n < *capacity) return p;
     size_t more = *capacity ? 2 * *capacity : 256;
     void *q = aa_heap_realloc(p, more, size);
-    if (!q) { t->failed = true; return p; }
+    if (!q) {
+        t->failed = true;
+        return p;
+    }
     *capacity = more;
     return q;
 }
@@ -134,8 +177,12 @@ static void list_add(trainer *t, list *l, uint32_t w) {
     if (l->n && l->word[l->n - 1] == w) return;
     if (l->n == l->capacity) {
         uint32_t capacity = l->capacity ? l->capacity * 2 : 2;
-        uint32_t *grown = capacity > l->capacity ? aa_heap_realloc(l->word, capacity, sizeof *grown) : NULL;
-        if (!grown) { t->failed = true; return; }
+        uint32_t *grown =
+            capacity > l->capacity ? aa_heap_realloc(l->word, capacity, sizeof *grown) : NULL;
+        if (!grown) {
+            t->failed = true;
+            return;
+        }
         l->word = grown;
         l->capacity = capacity;
     }
@@ -162,7 +209,10 @@ static bool pairs_grow(trainer *t) {
 /* The row of a pair, made if need be; valid until the next call. NULL when out of memory. */
 static pair *pair_of(trainer *t, int32_t left, int32_t right) {
     uint64_t key = aa__pair_key(left, right);
-    if ((!t->pairs || 2 * t->n_pairs > t->mask) && !pairs_grow(t)) { t->failed = true; return NULL; }
+    if ((!t->pairs || 2 * t->n_pairs > t->mask) && !pairs_grow(t)) {
+        t->failed = true;
+        return NULL;
+    }
     size_t i = aa__mix(key) & t->mask;
     while (t->pairs[i].key != key && t->pairs[i].key != UINT64_MAX) i = (i + 1) & t->mask;
     if (t->pairs[i].key == UINT64_MAX) {
@@ -184,13 +234,18 @@ static void change(trainer *t, int32_t left, int32_t right, uint32_t w, int64_t 
     if (!t->failed) t->touched[t->n_touched++] = p->key;
 }
 
-/* ---- the heap ------------------------------------------------------------------------------------------------ */
+/* ---- the heap ---------------------------------------------------------------------------- */
 
-static bool before(const entry *a, const entry *b) { return a->count != b->count ? a->count > b->count : a->key < b->key; }
+static bool before(const entry *a, const entry *b) {
+    return a->count != b->count ? a->count > b->count : a->key < b->key;
+}
 
 static void push(trainer *t, entry e) {
     t->heap = grow(t, t->heap, t->n_heap, &t->heap_capacity, sizeof *t->heap);
-    if (t->failed) { aa_heap_free(e.words.word); return; }
+    if (t->failed) {
+        aa_heap_free(e.words.word);
+        return;
+    }
     size_t i = t->n_heap++;
     for (size_t up; i && before(&e, &t->heap[up = (i - 1) / 2]); i = up) t->heap[i] = t->heap[up];
     t->heap[i] = e;
@@ -223,14 +278,17 @@ static void push_touched(trainer *t) {
     t->n_touched = 0;
 }
 
-/* ---- tokens ---------------------------------------------------------------------------------------------------- */
+/* ---- tokens ------------------------------------------------------------------------------ */
 
 /* Room for n more bytes. */
 static bool bytes_room(trainer *t, size_t n) {
     if (t->bytes_capacity - t->n_bytes >= n) return true;
     size_t capacity = 2 * t->bytes_capacity + n + 4096;
     char *bytes = aa_heap_realloc(t->bytes, capacity, 1);
-    if (!bytes) { t->failed = true; return false; }
+    if (!bytes) {
+        t->failed = true;
+        return false;
+    }
     t->bytes = bytes;
     t->bytes_capacity = capacity;
     return true;
@@ -272,7 +330,7 @@ static void first_tokens(trainer *t, int32_t byte_id[ALPHABET]) {
     }
 }
 
-/* ---- training ----------------------------------------------------------------------------------------------------- */
+/* ---- training ---------------------------------------------------------------------------- */
 
 static aa_status set_up(trainer *t, const word_table *words, size_t vocab, aa_err *err) {
     size_t total = 0, size = 16;
@@ -285,7 +343,8 @@ static aa_status set_up(trainer *t, const word_table *words, size_t vocab, aa_er
     t->token_at = aa_heap_alloc(vocab, sizeof *t->token_at);
     t->token_len = aa_heap_alloc(vocab, sizeof *t->token_len);
     t->token_table = aa_heap_alloc(size, sizeof *t->token_table);
-    if (!t->symbol || !t->start || !t->length || !t->count || !t->token_at || !t->token_len || !t->token_table)
+    if (!t->symbol || !t->start || !t->length || !t->count || !t->token_at || !t->token_len ||
+        !t->token_table)
         return aa_fail_memory(err, "training a tokenizer", total * sizeof *t->symbol);
     memset(t->token_table, 0xFF, size * sizeof *t->token_table);
     t->token_mask = size - 1;
@@ -296,7 +355,9 @@ static aa_status set_up(trainer *t, const word_table *words, size_t vocab, aa_er
         const word *w = &words->row[i];
         if (!w->count) continue;
         if (w->n > UINT32_MAX || t->n_words >= UINT32_MAX)
-            return aa_fail(err, AA_EUNSUPPORTED, "training on pieces of 4 GiB or more than 2^32 different ones is not supported");
+            return aa_fail(
+                err, AA_EUNSUPPORTED,
+                "training on pieces of 4 GiB or more than 2^32 different ones is not supported");
         t->start[t->n_words] = at;
         t->length[t->n_words] = (uint32_t)w->n;
         t->count[t->n_words++] = w->count;
@@ -308,7 +369,8 @@ static aa_status set_up(trainer *t, const word_table *words, size_t vocab, aa_er
 static void count_pairs(trainer *t) {
     for (size_t w = 0; w < t->n_words && !t->failed; w++) {
         const int32_t *s = t->symbol + t->start[w];
-        for (uint32_t k = 0; k + 1 < t->length[w]; k++) change(t, s[k], s[k + 1], (uint32_t)w, t->count[w]);
+        for (uint32_t k = 0; k + 1 < t->length[w]; k++)
+            change(t, s[k], s[k + 1], (uint32_t)w, t->count[w]);
     }
     push_touched(t);
 }
@@ -357,7 +419,8 @@ static void learn(trainer *t, size_t vocab) {
             t->merges[t->n_merges][0] = left;
             t->merges[t->n_merges++][1] = right;
         }
-        for (uint32_t i = 0; i < e.words.n && !t->failed; i++) join_in_word(t, e.words.word[i], left, right, id);
+        for (uint32_t i = 0; i < e.words.n && !t->failed; i++)
+            join_in_word(t, e.words.word[i], left, right, id);
         aa_heap_free(e.words.word);
         push_touched(t);
     }
@@ -366,8 +429,9 @@ static void learn(trainer *t, size_t vocab) {
 static void trainer_release(trainer *t) {
     for (size_t i = 0; i < t->n_heap; i++) aa_heap_free(t->heap[i].words.word);
     for (size_t i = 0; t->pairs && i <= t->mask; i++) aa_heap_free(t->pairs[i].pending.word);
-    void *const blocks[] = {t->symbol, t->start, t->length, t->count, t->pairs, t->touched, t->heap, t->bytes, t->token_at,
-                            t->token_len, t->token_table, t->merges};
+    void *const blocks[] = {t->symbol,   t->start,     t->length,      t->count,
+                            t->pairs,    t->touched,   t->heap,        t->bytes,
+                            t->token_at, t->token_len, t->token_table, t->merges};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) aa_heap_free(blocks[i]);
 }
 
@@ -376,7 +440,7 @@ static void drop_repeats(trainer *t) {
     size_t out = t->n_merges;
     for (size_t i = t->n_merges; i-- > 0;) {
         pair *p = pair_of(t, t->merges[i][0], t->merges[i][1]);
-        if (!p || p->touched) continue;      /* touched is free for this: nothing is pending any more */
+        if (!p || p->touched) continue; /* touched is free for this: nothing is pending any more */
         p->touched = true;
         memmove(t->merges[--out], t->merges[i], sizeof *t->merges);
     }
@@ -389,11 +453,22 @@ static aa_status finish(aa_tokenizer **out, trainer *t, aa_split split, aa_err *
     size_t *piece_len = aa_heap_alloc(t->n_tokens, sizeof *piece_len);
     char end[] = AA__END_OF_TEXT;
     aa_added_token added = {.id = 0, .text = end, .len = sizeof end - 1, .special = true};
-    aa_tokenizer_spec spec = {.kind = AA_TOKENIZER_BPE, .split = split, .nfc = split == AA_SPLIT_QWEN2, .n_vocab = t->n_tokens,
-                              .piece = piece, .piece_len = piece_len, .n_merges = t->n_merges,
-                              .merges = (const int32_t (*)[2])t->merges, .n_added = 1, .added = &added, .bos = 0, .eos = 0,
-                              .pad = -1, .unk = -1};
-    aa_status st = piece && piece_len ? AA_OK : aa_fail_memory(err, "a tokenizer", t->n_tokens * 16);
+    aa_tokenizer_spec spec = {.kind = AA_TOKENIZER_BPE,
+                              .split = split,
+                              .nfc = split == AA_SPLIT_QWEN2,
+                              .n_vocab = t->n_tokens,
+                              .piece = piece,
+                              .piece_len = piece_len,
+                              .n_merges = t->n_merges,
+                              .merges = (const int32_t(*)[2])t->merges,
+                              .n_added = 1,
+                              .added = &added,
+                              .bos = 0,
+                              .eos = 0,
+                              .pad = -1,
+                              .unk = -1};
+    aa_status st =
+        piece && piece_len ? AA_OK : aa_fail_memory(err, "a tokenizer", t->n_tokens * 16);
     for (size_t i = 0; !st && i < t->n_tokens; i++) {
         piece[i] = t->bytes + t->token_at[i];
         piece_len[i] = t->token_len[i];
@@ -404,7 +479,8 @@ static aa_status finish(aa_tokenizer **out, trainer *t, aa_split split, aa_err *
     return st;
 }
 
-static aa_status train(aa_tokenizer **out, aa_pool *pool, const char *text, size_t n, size_t vocab, aa_split split, aa_err *err) {
+static aa_status train(aa_tokenizer **out, aa_pool *pool, const char *text, size_t n, size_t vocab,
+                       aa_split split, aa_err *err) {
     word_table words = {0};
     trainer t = {0};
     aa_status st = count_words(&words, pool, (const unsigned char *)text, n, split, err);
@@ -414,18 +490,22 @@ static aa_status train(aa_tokenizer **out, aa_pool *pool, const char *text, size
         count_pairs(&t);
         learn(&t, vocab);
         drop_repeats(&t);
-        st = t.failed ? aa_fail_memory(err, "training a tokenizer", t.n_pairs * sizeof *t.pairs) : finish(out, &t, split, err);
+        st = t.failed ? aa_fail_memory(err, "training a tokenizer", t.n_pairs * sizeof *t.pairs)
+                      : finish(out, &t, split, err);
     }
     trainer_release(&t);
     return st;
 }
 
-aa_status aa_tokenizer_train(aa_tokenizer **out, aa_pool *pool, const char *text, size_t n, size_t vocab, aa_split split,
-                             aa_err *err) {
+aa_status aa_tokenizer_train(aa_tokenizer **out, aa_pool *pool, const char *text, size_t n,
+                             size_t vocab, aa_split split, aa_err *err) {
     if (vocab < LEAST_VOCAB || vocab > AA__VOCAB_MAX)
-        return aa_fail(err, AA_EUSAGE, "a tokenizer cannot have %zu ids: %d (the bytes and %s) to %d are possible", vocab, LEAST_VOCAB,
-                       AA__END_OF_TEXT, AA__VOCAB_MAX);
-    if (split == AA_SPLIT_REGEX) return aa_fail(err, AA_EUSAGE, "a tokenizer is trained with one of the named pre-tokenizers");
+        return aa_fail(err, AA_EUSAGE,
+                       "a tokenizer cannot have %zu ids: %d (the bytes and %s) to %d are possible",
+                       vocab, LEAST_VOCAB, AA__END_OF_TEXT, AA__VOCAB_MAX);
+    if (split == AA_SPLIT_REGEX)
+        return aa_fail(err, AA_EUSAGE,
+                       "a tokenizer is trained with one of the named pre-tokenizers");
     if (split != AA_SPLIT_QWEN2) return train(out, pool, text, n, vocab, split, err);
     aa_text nfc = {0};
     aa__nfc(&nfc, (const unsigned char *)text, n);

@@ -7,14 +7,15 @@
 
 typedef enum {
     AA__OTHER, AA__LETTER, AA__NUMBER, AA__SPACE,
-    AA__NEW_NUMBER           /* a number to the digit splitter, OTHER to the regexes (unicode_table.c) */
+    AA__NEW_NUMBER           /* number to the digit splitter, OTHER to regexes: unicode_table.c */
 } aa__class;
 
 /* A symbol is a code point, or one byte that is no part of valid UTF-8 (class OTHER). */
 typedef struct aa__symbol { uint32_t n_bytes; aa__class class; } aa__symbol;
 
-/* Bytes of the valid code point at p (1..4, value in *code), 0 if p does not start one within n >= 1 bytes:
- * overlong forms, surrogates and values past U+10FFFF are invalid, as in Unicode table 3-7.            */
+/* Bytes of the valid code point at p (1..4, value in *code), 0 if p does not start one within n >=
+ * 1 bytes: overlong forms, surrogates and values past U+10FFFF are invalid, as in Unicode table
+ * 3-7. */
 uint32_t aa__utf8_decode(const unsigned char *p, size_t n, uint32_t *code);
 aa__class aa__class_of(uint32_t code);
 aa__symbol aa__symbol_at_slow(const unsigned char *p, size_t n);

@@ -1,5 +1,5 @@
-/* Hostile tokenizer.json, token and JSONL files: damaged versions of good ones must be refused or work, and
- * never crash. Seeded, so a failure repeats; meant to be run under sanitizers too. */
+/* Hostile tokenizer.json, token and JSONL files: damaged versions of good ones must be refused or
+ * work, and never crash. Seeded, so a failure repeats; meant to be run under sanitizers too. */
 #include "support/check.h"
 #include <stdlib.h>
 #include "base/file.h"
@@ -21,8 +21,26 @@ static void put(const char *path, const void *p, size_t n) {
 
 /* Some bytes changed, cut out, doubled, or replaced by tokens of JSON. */
 static void damage(aa_text *out, const char *good, size_t n, aa_rng *r) {
-    static const char *const words[] = {"\"", "{", "}", "[", "]", ",", ":", "null", "true", "-1", "4194303", "1e99", "99999999999999999999",
-                                        "\"\\u0000\"", "\\ud800", "\"\"", "\xFF", "\"id\":", "\"a b\"", "256"};
+    static const char *const words[] = {"\"",
+                                        "{",
+                                        "}",
+                                        "[",
+                                        "]",
+                                        ",",
+                                        ":",
+                                        "null",
+                                        "true",
+                                        "-1",
+                                        "4194303",
+                                        "1e99",
+                                        "99999999999999999999",
+                                        "\"\\u0000\"",
+                                        "\\ud800",
+                                        "\"\"",
+                                        "\xFF",
+                                        "\"id\":",
+                                        "\"a b\"",
+                                        "256"};
     aa_text_clear(out);
     aa_text_add_bytes(out, good, n);
     for (uint64_t k = 1 + aa_rng_below(r, 4); k; k--) {
@@ -35,7 +53,10 @@ static void damage(aa_text *out, const char *good, size_t n, aa_rng *r) {
         out->len = at;
         switch (aa_rng_below(r, 4)) {
         case 0: break;
-        case 1: aa_text_add_bytes(out, middle.data, len); aa_text_add_bytes(out, middle.data, len); break;
+        case 1:
+            aa_text_add_bytes(out, middle.data, len);
+            aa_text_add_bytes(out, middle.data, len);
+            break;
         case 2: aa_text_add(out, words[aa_rng_below(r, sizeof words / sizeof *words)]); break;
         default:
             for (size_t i = 0; i < len; i++)
@@ -51,12 +72,15 @@ static void damage(aa_text *out, const char *good, size_t n, aa_rng *r) {
 
 /* A tokenizer that was accepted must do its work. */
 static void use(aa_tokenizer *t) {
-    static const char text[] = "Hello  world's 123 \xF0\x9F\x98\x80 \xFF\xC3 <|endoftext|>\r\n\n e\xCC\x81 ababab";
+    static const char text[] =
+        "Hello  world's 123 \xF0\x9F\x98\x80 \xFF\xC3 <|endoftext|>\r\n\n e\xCC\x81 ababab";
     aa_err err = {0};
     aa_ids ids = {0};
     aa_text out = {0};
-    if (aa_encode(t, text, sizeof text - 1, AA_ENCODE_SPECIALS | AA_ENCODE_BOS, &ids, &err) == AA_OK) {
-        for (size_t i = 0; i < ids.len; i++) assert_in_range(ids.data[i], 0, aa_tokenizer_vocab(t) - 1);
+    if (aa_encode(t, text, sizeof text - 1, AA_ENCODE_SPECIALS | AA_ENCODE_BOS, &ids, &err) ==
+        AA_OK) {
+        for (size_t i = 0; i < ids.len; i++)
+            assert_in_range(ids.data[i], 0, aa_tokenizer_vocab(t) - 1);
         check_ok(aa_decode(t, ids.data, ids.len, true, &out, &err));
     }
     aa_ids_release(&ids);
@@ -72,19 +96,23 @@ static void test_tokenizer_json(void **state) {
     char *path = path_of("fuzz.json");
     aa_text bad = {0};
     size_t accepted = 0;
-    static const char corpus[] = "the cat ate the rat that the cat's hat sat at, 12 times 34; ababab abab \xC3\xA9t\xC3\xA9";
+    static const char corpus[] =
+        "the cat ate the rat that the cat's hat sat at, 12 times 34; ababab abab \xC3\xA9t\xC3\xA9";
     for (int split = AA_SPLIT_GPT2; split <= AA_SPLIT_NONE; split++) {
         aa_tokenizer *t = NULL;
         aa_text good = {0};
-        check_ok(aa_tokenizer_train(&t, NULL, corpus, sizeof corpus - 1, 270, (aa_split)split, &err));
+        check_ok(
+            aa_tokenizer_train(&t, NULL, corpus, sizeof corpus - 1, 270, (aa_split)split, &err));
         check_ok(aa_tokenizer_write_json(t, &good, &err));
         aa_tokenizer_free(t);
         for (int i = 0; i < ROUNDS / 5; i++) {
             damage(&bad, good.data, good.len, &r);
             put(path, bad.data, bad.len);
             aa_err e = {0};
-            if (aa_tokenizer_load(&t, path, &e) == AA_OK) { use(t); accepted++; }
-            else assert_true(e.message[0]);
+            if (aa_tokenizer_load(&t, path, &e) == AA_OK) {
+                use(t);
+                accepted++;
+            } else assert_true(e.message[0]);
         }
         aa_text_release(&good);
     }
@@ -107,7 +135,8 @@ static void test_token_files(void **state) {
     aa_tokenizer *t = NULL;
     char *source = path_of("fuzz.jsonl"), *path = path_of("fuzz.tok");
     aa_text text = {0}, bad = {0};
-    for (int i = 0; i < 30; i++) aa_text_printf(&text, "{\"text\":\"document %d\",\"n\":%d}\n", i, i);
+    for (int i = 0; i < 30; i++)
+        aa_text_printf(&text, "{\"text\":\"document %d\",\"n\":%d}\n", i, i);
     put(source, text.data, text.len);
     check_ok(aa_tokenizer_new_bytes(&t, &err));
     check_ok(aa_tokenize(source, t, NULL, path, NULL, NULL, &err));
@@ -123,13 +152,15 @@ static void test_token_files(void **state) {
         aa_tokens k;
         if (aa_tokens_open(&k, path, 257, 256, i & 1, NULL) == AA_OK) {
             for (uint64_t d = 0; d < k.n_documents; d++)
-                for (uint64_t j = k.document[d]; j < k.document[d + 1]; j++) assert_in_range(aa_tokens_at(&k, j), 0, 256);
+                for (uint64_t j = k.document[d]; j < k.document[d + 1]; j++)
+                    assert_in_range(aa_tokens_at(&k, j), 0, 256);
             aa_tokens_close(&k);
         }
         damage(&bad, text.data, text.len, &r);
         put(source, bad.data, bad.len);
         aa_err e = {0};
-        if (aa_documents(source, ignore, &sum, &e)) assert_non_null(strstr(e.message, "fuzz.jsonl"));
+        if (aa_documents(source, ignore, &sum, &e))
+            assert_non_null(strstr(e.message, "fuzz.jsonl"));
     }
     aa_tokenizer_free(t);
     aa_text_release(&text);
@@ -140,6 +171,7 @@ static void test_token_files(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tokenizer_json), cmocka_unit_test(test_token_files)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tokenizer_json),
+                                       cmocka_unit_test(test_token_files)};
     return cmocka_run_group_tests_name("fuzz_tokenizer", tests, NULL, NULL);
 }

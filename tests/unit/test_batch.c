@@ -14,12 +14,19 @@ static aa_tokens tokens(void) {
     uint64_t at = 0;
     for (int d = 0; d < DOCUMENTS; d++) {
         document[d] = at;
-        part[d] = (uint8_t)(d % 7 == 3 ? AA_PART_VALID : d % 11 == 5 ? AA_PART_TEST : AA_PART_TRAIN);
+        part[d] = (uint8_t)(d % 7 == 3    ? AA_PART_VALID
+                            : d % 11 == 5 ? AA_PART_TEST
+                                          : AA_PART_TRAIN);
         at += (uint64_t)d + 1;
     }
     document[DOCUMENTS] = at;
     for (uint64_t i = 0; i < at; i++) ids[i] = (uint16_t)i;
-    return (aa_tokens){.u16 = ids, .n_tokens = at, .n_documents = DOCUMENTS, .document = document, .part = part, .vocab = MOST};
+    return (aa_tokens){.u16 = ids,
+                       .n_tokens = at,
+                       .n_documents = DOCUMENTS,
+                       .document = document,
+                       .part = part,
+                       .vocab = MOST};
 }
 
 static void test_stream(void **state) {
@@ -31,7 +38,9 @@ static void test_stream(void **state) {
         int32_t want[MOST], got[MOST];
         uint64_t n = 0;
         for (int d = 0; d < DOCUMENTS; d++)
-            for (uint64_t i = document[d]; i < document[d + 1] && (p == AA_PART_COUNT || part[d] == p); i++) want[n++] = ids[i];
+            for (uint64_t i = document[d];
+                 i < document[d + 1] && (p == AA_PART_COUNT || part[d] == p); i++)
+                want[n++] = ids[i];
         aa_stream s;
         check_ok(aa_stream_init(&s, &k, (aa_part)p, &err));
         assert_int_equal(s.n_tokens, n);
@@ -68,16 +77,17 @@ static void test_windows(void **state) {
                 assert_true(at + T < s.n_tokens);
                 assert_memory_equal(in, all + at, T * sizeof *in);
                 assert_memory_equal(out, all + at + 1, T * sizeof *out);
-                for (size_t t = 0; t < T; t++) assert_int_equal(seen[at + t]++, 0);   /* once an epoch */
+                for (size_t t = 0; t < T; t++)
+                    assert_int_equal(seen[at + t]++, 0); /* once an epoch */
                 aa_stream_window(&s, 42, n, T, again, out);
                 assert_memory_equal(in, again, T * sizeof *in);
             }
-            uint64_t missed = s.n_tokens - 1 - W * T;      /* never two windows */
+            uint64_t missed = s.n_tokens - 1 - W * T; /* never two windows */
             assert_true(missed < 2 * T);
         }
     }
     size_t same = 0;
-    for (uint64_t n = 0; n < 20; n++) {                    /* another seed, another order */
+    for (uint64_t n = 0; n < 20; n++) { /* another seed, another order */
         aa_stream_window(&s, 1, n, 8, in, out);
         aa_stream_window(&s, 2, n, 8, again, out);
         same += memcmp(in, again, 8 * sizeof *in) == 0;
@@ -99,7 +109,7 @@ static void test_eval_windows(void **state) {
         before = -1;
         for (uint64_t i = 0; i < n; i++) {
             aa_stream_eval_window(&s, i, n, T, in, out);
-            assert_true(in[0] > before);                   /* apart, and in order */
+            assert_true(in[0] > before); /* apart, and in order */
             before = in[T - 1];
             assert_memory_equal(in + 1, out, (T - 1) * sizeof *in);
         }
@@ -118,7 +128,8 @@ static void test_compact(void **state) {
     const int32_t want[] = {7, 10, 13, 16, 19, 22};
     assert_int_equal(n, 6);
     assert_memory_equal(list, want, sizeof want);
-    for (int32_t id = 0, next = 0; id < 100; id++) assert_int_equal(map[id], next < 6 && want[next] == id ? next++ : -1);
+    for (int32_t id = 0, next = 0; id < 100; id++)
+        assert_int_equal(map[id], next < 6 && want[next] == id ? next++ : -1);
     aa_stream s;
     check_ok(aa_stream_init(&s, &k, AA_PART_VALID, &err));
     s.map = map;
@@ -133,7 +144,9 @@ static void test_compact(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stream), cmocka_unit_test(test_windows), cmocka_unit_test(test_eval_windows),
+        cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_eval_windows),
         cmocka_unit_test(test_compact),
     };
     return cmocka_run_group_tests_name("unit_batch", tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* data/tokens: documents of every kind of source, the token file there and back, foreign and hostile files. */
+/* data/tokens: documents of every kind of source, the token file there and back, foreign and
+ * hostile files. */
 #include "support/check.h"
 #include <stdlib.h>
 #include "base/file.h"
@@ -18,9 +19,13 @@ static void put(const char *path, const void *p, size_t n) {
 
 static void put_text(const char *path, const char *s) { put(path, s, strlen(s)); }
 
-/* ---- documents ------------------------------------------------------------------------------------- */
+/* ---- documents
+ * ------------------------------------------------------------------------------------- */
 
-typedef struct seen { aa_text all; size_t n, longest, shortest; } seen;
+typedef struct seen {
+    aa_text all;
+    size_t n, longest, shortest;
+} seen;
 
 static aa_status see(void *ctx, const char *text, size_t n, aa_err *err) {
     seen *s = ctx;
@@ -34,7 +39,8 @@ static aa_status see(void *ctx, const char *text, size_t n, aa_err *err) {
 
 static void paragraphs(aa_text *t, int n, const char *between) {
     for (int i = 0; i < n; i++) {
-        for (int k = 0; k < 40; k++) aa_text_printf(t, "word%d of paragraph %d%s", k, i, k % 10 == 9 ? "\n" : " ");
+        for (int k = 0; k < 40; k++)
+            aa_text_printf(t, "word%d of paragraph %d%s", k, i, k % 10 == 9 ? "\n" : " ");
         aa_text_add(t, between);
     }
 }
@@ -48,11 +54,12 @@ static void test_text_documents(void **state) {
     put(path, t.data, t.len);
     seen s = {0};
     check_ok(aa_documents(path, see, &s, &err));
-    assert_true(s.n > 5 && s.shortest > 1000);            /* the last may be short */
+    assert_true(s.n > 5 && s.shortest > 1000); /* the last may be short */
     assert_true(s.longest >= 4096 && s.longest < 4096 + 1200);
     /* what was seen stays where it was when text is appended */
     size_t before = s.n, keep = 0;
-    for (size_t i = 0, bars = 0; i < s.all.len && bars + 1 < before; i++, keep++) bars += s.all.data[i] == '|';
+    for (size_t i = 0, bars = 0; i < s.all.len && bars + 1 < before; i++, keep++)
+        bars += s.all.data[i] == '|';
     paragraphs(&t, 30, "\n");
     put(path, t.data, t.len);
     seen more = {0};
@@ -70,11 +77,12 @@ static void test_text_without_blank_lines(void **state) {
     aa_err err = {0};
     char *path = path_of("long.txt");
     aa_text t = {0};
-    for (int i = 0; i < 30000; i++) aa_text_add(&t, "\xE6\x97\xA5");           /* no space, no line end: 90 kB */
+    for (int i = 0; i < 30000; i++)
+        aa_text_add(&t, "\xE6\x97\xA5"); /* no space, no line end: 90 kB */
     put(path, t.data, t.len);
     seen s = {0};
     check_ok(aa_documents(path, see, &s, &err));
-    assert_int_equal(s.longest, 4 * 4096 - 1);             /* 16 KiB, back to a code point's start */
+    assert_int_equal(s.longest, 4 * 4096 - 1); /* 16 KiB, back to a code point's start */
     assert_int_equal(s.all.len - s.n, t.len);
     aa_text_release(&s.all);
     aa_text_clear(&t);
@@ -82,7 +90,8 @@ static void test_text_without_blank_lines(void **state) {
     for (int i = 0; i < 20000; i++) aa_text_printf(&t, "line %d\n", i);
     put(path, t.data, t.len);
     check_ok(aa_documents(path, see, &s, &err));
-    assert_true(s.shortest > 4090 && s.longest <= 4 * 4096 && s.n > 40);   /* the rest of a text may be long */
+    assert_true(s.shortest > 4090 && s.longest <= 4 * 4096 &&
+                s.n > 40); /* the rest of a text may be long */
     assert_memory_equal(s.all.data + s.all.len - 12, "\nline 19999|", 12);
     aa_text_release(&s.all);
     aa_text_release(&t);
@@ -93,19 +102,24 @@ static void test_jsonl(void **state) {
     (void)state;
     aa_err err = {0};
     char *path = path_of("a.jsonl");
-    put_text(path, "{\"text\":\"one\"}\n\n{\"id\":3,\"text\":\"two \\u00e9\"}\r\n{\"text\":\"\"}\n{\"text\":\"three\"}");
+    put_text(path, "{\"text\":\"one\"}\n\n{\"id\":3,\"text\":\"two "
+                   "\\u00e9\"}\r\n{\"text\":\"\"}\n{\"text\":\"three\"}");
     seen s = {0};
     check_ok(aa_documents(path, see, &s, &err));
     assert_string_equal(s.all.data, "one|two \xC3\xA9|three|");
     static const char *const bad[][2] = {
-        {"{\"text\":\"one\"}\n{\"text\":\"two\"\n", "a.jsonl:2"}, {"{\"text\":\"one\"}\n\n{\"text\":5}\n", "a.jsonl:3"},
-        {"[1]\n", "a.jsonl:1"}, {"{\"body\":\"x\"}\n", "no field \"text\""}, {"\n\n", "holds no text"},
+        {"{\"text\":\"one\"}\n{\"text\":\"two\"\n", "a.jsonl:2"},
+        {"{\"text\":\"one\"}\n\n{\"text\":5}\n", "a.jsonl:3"},
+        {"[1]\n", "a.jsonl:1"},
+        {"{\"body\":\"x\"}\n", "no field \"text\""},
+        {"\n\n", "holds no text"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         put_text(path, bad[i][0]);
         err = (aa_err){0};
         assert_int_equal(aa_documents(path, see, &s, &err), AA_EFORMAT);
-        if (!strstr(err.message, bad[i][1])) fail_msg("'%s' does not say '%s'", err.message, bad[i][1]);
+        if (!strstr(err.message, bad[i][1]))
+            fail_msg("'%s' does not say '%s'", err.message, bad[i][1]);
     }
     aa_text_release(&s.all);
     aa_heap_free(path);
@@ -114,11 +128,14 @@ static void test_jsonl(void **state) {
 static void test_directory(void **state) {
     (void)state;
     aa_err err = {0};
-    char *dir = path_of("corpus"), *sub = aa_path_join(dir, "b/deep"), *hidden = aa_path_join(dir, ".git");
+    char *dir = path_of("corpus"), *sub = aa_path_join(dir, "b/deep"),
+         *hidden = aa_path_join(dir, ".git");
     check_ok(aa_make_dirs(sub, &err));
     check_ok(aa_make_dirs(hidden, &err));
-    static const char *const files[][2] = {{"b/deep/x.txt", "X"}, {"b.txt", "B"}, {"a.md", "A"}, {"c.jsonl", "{\"text\":\"C\"}"},
-                                           {"skip.bin", "no"}, {".hidden.txt", "no"}, {".git/d.txt", "no"}};
+    static const char *const files[][2] = {{"b/deep/x.txt", "X"}, {"b.txt", "B"},
+                                           {"a.md", "A"},         {"c.jsonl", "{\"text\":\"C\"}"},
+                                           {"skip.bin", "no"},    {".hidden.txt", "no"},
+                                           {".git/d.txt", "no"}};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char *path = aa_path_join(dir, files[i][0]);
         put_text(path, files[i][1]);
@@ -126,7 +143,7 @@ static void test_directory(void **state) {
     }
     seen s = {0};
     check_ok(aa_documents(dir, see, &s, &err));
-    assert_string_equal(s.all.data, "A|B|X|C|");           /* "b.txt" before "b/" in byte order */
+    assert_string_equal(s.all.data, "A|B|X|C|"); /* "b.txt" before "b/" in byte order */
     aa_digest one, two;
     check_ok(aa_source_digest(&one, dir, &err));
     char *path = aa_path_join(dir, "a.md");
@@ -144,7 +161,8 @@ static void test_directory(void **state) {
     for (size_t i = 0; i < 5; i++) aa_heap_free(all[i]);
 }
 
-/* ---- token files -------------------------------------------------------------------------------------- */
+/* ---- token files
+ * -------------------------------------------------------------------------------------- */
 
 static aa_tokenizer *bytes(void) {
     aa_err err = {0};
@@ -187,13 +205,13 @@ static void test_round_trip(void **state) {
     size_t n, m;
     char *a = read_all(one, &n), *b = read_all(three, &m);
     assert_int_equal(n, m);
-    assert_memory_equal(a, b, n);                          /* any number of threads, the same file */
+    assert_memory_equal(a, b, n); /* any number of threads, the same file */
     aa_tokens k;
     check_ok(aa_tokens_open(&k, one, aa_tokenizer_vocab(tok), -1, true, &err));
     seen s = {0};
     check_ok(aa_documents(source, see, &s, &err));
     assert_int_equal(k.n_documents, s.n);
-    assert_int_equal(k.n_tokens, s.all.len);               /* a byte each, and eos where the bar is */
+    assert_int_equal(k.n_tokens, s.all.len); /* a byte each, and eos where the bar is */
     assert_int_equal(k.n_bytes, s.all.len - s.n);
     assert_true(aa_digest_equal(k.tokenizer, aa_tokenizer_digest(tok)));
     for (uint64_t i = 0; i < k.n_tokens; i++) {
@@ -214,7 +232,7 @@ static void test_round_trip(void **state) {
     check_ok(aa_source_sample(source, 50000, &sample, &err));
     assert_true(sample.len > 35000 && sample.len <= 50000);
     aa_text_release(&sample);
-    check_ok(aa_source_sample(source, 3, &sample, &err));  /* less than a document: the beginning */
+    check_ok(aa_source_sample(source, 3, &sample, &err)); /* less than a document: the beginning */
     assert_string_equal(sample.data, "wor");
     aa_text_release(&sample);
     aa_text_release(&s.all);
@@ -233,7 +251,8 @@ static void test_small_corpora(void **state) {
     char *source = path_of("small.jsonl"), *out = path_of("small.tok");
     for (int docs = 1; docs < 12; docs++) {
         aa_text t = {0};
-        for (int i = 0; i < docs; i++) aa_text_printf(&t, "{\"text\":\"document %d of %d\"}\n", i, docs);
+        for (int i = 0; i < docs; i++)
+            aa_text_printf(&t, "{\"text\":\"document %d of %d\"}\n", i, docs);
         put(source, t.data, t.len);
         aa_text_release(&t);
         check_ok(aa_tokenize(source, tok, NULL, out, NULL, NULL, &err));
@@ -250,7 +269,8 @@ static void test_small_corpora(void **state) {
     assert_non_null(strstr(err.message, "give a text file"));
     aa_tokens k;
     err = (aa_err){0};
-    check_ok(aa_tokens_open(&k, out, 0, -1, true, &err));  /* the target is untouched by the failure */
+    check_ok(
+        aa_tokens_open(&k, out, 0, -1, true, &err)); /* the target is untouched by the failure */
     aa_tokens_close(&k);
     aa_tokenizer_free(tok);
     aa_heap_free(source);
@@ -261,8 +281,9 @@ static void expect(const char *path, uint64_t vocab, bool verify, aa_status want
     aa_err err = {0};
     aa_tokens k = {.n_tokens = 77};
     aa_status st = aa_tokens_open(&k, path, vocab, -1, verify, &err);
-    if (st != want || !strstr(err.message, say)) fail_msg("status %d, '%s'; wanted %d, '%s'", st, err.message, want, say);
-    assert_int_equal(k.n_tokens, 77);                      /* untouched */
+    if (st != want || !strstr(err.message, say))
+        fail_msg("status %d, '%s'; wanted %d, '%s'", st, err.message, want, say);
+    assert_int_equal(k.n_tokens, 77); /* untouched */
 }
 
 static void put64(char *p, uint64_t v) { memcpy(p, &v, 8); }
@@ -276,13 +297,13 @@ static void test_damaged(void **state) {
     check_ok(aa_tokenize(source, tok, NULL, path, NULL, NULL, &err));
     size_t n;
     char *good = read_all(path, &n), *bad = aa_heap_alloc(n, 1);
-    for (size_t cut = 0; cut < n; cut += 1 + cut / 16) {   /* truncated anywhere */
+    for (size_t cut = 0; cut < n; cut += 1 + cut / 16) { /* truncated anywhere */
         put(path, good, cut);
         aa_tokens k;
         aa_err e = {0};
         assert_int_equal(aa_tokens_open(&k, path, 257, -1, true, &e), AA_EFORMAT);
     }
-    for (size_t i = 0; i < n; i++) {                       /* any byte changed is noticed, and nothing worse */
+    for (size_t i = 0; i < n; i++) { /* any byte changed is noticed, and nothing worse */
         memcpy(bad, good, n);
         bad[i] = (char)(bad[i] ^ 0x55);
         put(path, bad, n);
@@ -295,11 +316,23 @@ static void test_damaged(void **state) {
             aa_tokens_close(&k);
         }
     }
-    static const struct { long at; uint64_t value; const char *say; } lies[] = {
-        {-112, UINT64_MAX, "do not hold"}, {-112, UINT64_MAX / 2 + 20, "do not hold"}, {-104, UINT64_MAX / 9, "do not hold"},
-        {-104, 0, "begin at token 0"}, {-88, 0, "vocabulary of 0"}, {-88, 1u << 20, "vocabulary of 1048576"},
-        {128 + 8, 0, "document 0 begins"}, {128 + 8, 1000, "document 1 begins"}, {128, 1, "begin at token 0"},
-        {128 + 24, 18, "end at token 18"}, {128 + 32, 9, "in part 9"}, {64, 300, "token 0 is 300"},
+    static const struct {
+        long at;
+        uint64_t value;
+        const char *say;
+    } lies[] = {
+        {-112, UINT64_MAX, "do not hold"},
+        {-112, UINT64_MAX / 2 + 20, "do not hold"},
+        {-104, UINT64_MAX / 9, "do not hold"},
+        {-104, 0, "begin at token 0"},
+        {-88, 0, "vocabulary of 0"},
+        {-88, 1u << 20, "vocabulary of 1048576"},
+        {128 + 8, 0, "document 0 begins"},
+        {128 + 8, 1000, "document 1 begins"},
+        {128, 1, "begin at token 0"},
+        {128 + 24, 18, "end at token 18"},
+        {128 + 32, 9, "in part 9"},
+        {64, 300, "token 0 is 300"},
     };
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
         memcpy(bad, good, n);
@@ -365,9 +398,10 @@ static void test_foreign(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text_documents), cmocka_unit_test(test_text_without_blank_lines), cmocka_unit_test(test_jsonl),
-        cmocka_unit_test(test_directory), cmocka_unit_test(test_round_trip), cmocka_unit_test(test_small_corpora),
-        cmocka_unit_test(test_damaged), cmocka_unit_test(test_foreign),
+        cmocka_unit_test(test_text_documents), cmocka_unit_test(test_text_without_blank_lines),
+        cmocka_unit_test(test_jsonl),          cmocka_unit_test(test_directory),
+        cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_small_corpora),
+        cmocka_unit_test(test_damaged),        cmocka_unit_test(test_foreign),
     };
     return cmocka_run_group_tests_name("unit_tokens", tests, NULL, NULL);
 }
