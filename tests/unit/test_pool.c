@@ -12,7 +12,7 @@ enum { MOST_TASKS = 1000 };
 typedef struct cover {
     int threads;
     size_t n;
-    unsigned char count[MOST_TASKS];       /* each task's own: no two threads share one */
+    unsigned char count[MOST_TASKS]; /* each task's own: no two threads share one */
     size_t begin[AA_POOL_MAX_THREADS], end[AA_POOL_MAX_THREADS];
 } cover;
 

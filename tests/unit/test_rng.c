@@ -81,12 +81,14 @@ static void below_is_unbiased(void **state) {
         for (uint64_t i = 0; i < n; i++) chi += (count[i] - want) * (count[i] - want) / want;
         assert_true(chi < (double)(n - 1) + 5 * sqrt(2 * (double)(n - 1)));
     }
-    /* Where plain multiplication would give 0 and 1 half as often as the others: n = 3/4 of 2^64. */
+    /* Where plain multiplication would give 0 and 1 half as often as the others: n = 3/4 of 2^64.
+     */
     aa_rng r;
     uint64_t n = (uint64_t)3 << 62, thirds[3] = {0};
     aa_rng_init(&r, 3, AA_RNG_TEST, 0);
     for (int i = 0; i < N; i++) thirds[aa_rng_below(&r, n) >> 62]++;
-    for (int i = 0; i < 3; i++) assert_true(fabs((double)thirds[i] - N / 3.0) < 5 * sqrt(N * 2 / 9.0));
+    for (int i = 0; i < 3; i++)
+        assert_true(fabs((double)thirds[i] - N / 3.0) < 5 * sqrt(N * 2 / 9.0));
     assert_int_equal(aa_rng_below(&r, 1), 0);
 }
 
@@ -96,14 +98,14 @@ static void normals_are_a_function_of_place(void **state) {
     float all[N], part[N];
     aa_rng r;
     aa_rng_init(&r, 4, AA_RNG_PERTURB, 8);
-    const uint64_t first = ((uint64_t)1 << 34) - 500;       /* across the carry of the counter */
+    const uint64_t first = ((uint64_t)1 << 34) - 500; /* across the carry of the counter */
     aa_rng_normals(&r, first, N, all);
     for (size_t step = 1; step < 12; step++) {
         for (size_t i = 0; i < N; i += step)
             aa_rng_normals(&r, first + i, N - i < step ? N - i : step, part + i);
         check_same_bits("normals", part, all, sizeof all);
     }
-    (void)aa_rng_u32(&r);                                   /* the state of the stream is no matter */
+    (void)aa_rng_u32(&r); /* the state of the stream is no matter */
     aa_rng_normals(&r, first, N, part);
     check_same_bits("normals", part, all, sizeof all);
 }
@@ -158,7 +160,7 @@ static void epochs_are_shuffled_apart(void **state) {
         same += aa_rng_permute(1, 0, 1000, i) == aa_rng_permute(1, 1, 1000, i);
         at_home += aa_rng_permute(1, 0, 1000, i) == i;
     }
-    assert_true(same < 10 && at_home < 10);                 /* each expected to be 1 */
+    assert_true(same < 10 && at_home < 10); /* each expected to be 1 */
 }
 
 int main(void) {
