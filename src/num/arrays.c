@@ -1,9 +1,9 @@
-/* num/arrays: passes over whole arrays. Element-wise ones are split at multiples of a cache line; the one
- * sum goes by fixed chunks, added in order. */
+/* num/arrays: passes over whole arrays. Element-wise ones are split at multiples of a cache line;
+ * the one sum goes by fixed chunks, added in order. */
 #include <string.h>
 #include "num/num_int.h"
 
-enum { CHUNK = 16384 };                   /* elements of one partial sum                               */
+enum { CHUNK = 16384 };                   /* elements of one partial sum */
 
 typedef struct pass {
     aa_cpu *cpu;
@@ -21,7 +21,8 @@ static void square_chunks(void *ctx, size_t begin, size_t end, int thread) {
     const pass *p = ctx;
     (void)thread;
     for (size_t i = begin; i < end; i++)
-        p->cpu->chunks[i] = p->cpu->k.sum_squares(p->x + i * CHUNK, aa__min(CHUNK, p->n - i * CHUNK));
+        p->cpu->chunks[i] =
+            p->cpu->k.sum_squares(p->x + i * CHUNK, aa__min(CHUNK, p->n - i * CHUNK));
 }
 
 double aa_sum_squares(aa_cpu *cpu, const aa_real *x, size_t n) {
@@ -81,7 +82,8 @@ static void adamw_part(void *ctx, size_t begin, size_t end, int thread) {
     p->cpu->k.adamw(p->y + begin, p->z + begin, p->m + begin, p->v + begin, end - begin, p->adamw);
 }
 
-void aa_adamw_update(aa_cpu *cpu, aa_real *w, aa_real *grad, aa_real *m, aa_real *v, size_t n, const aa_adamw *h) {
+void aa_adamw_update(aa_cpu *cpu, aa_real *w, aa_real *grad, aa_real *m, aa_real *v, size_t n,
+                     const aa_adamw *h) {
     double start = aa__begin(cpu);
     pass p = {.cpu = cpu, .y = w, .z = grad, .m = m, .v = v, .adamw = h};
     aa__run_columns(cpu, n, adamw_part, &p);

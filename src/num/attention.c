@@ -1,31 +1,32 @@
 /* num/attention: causal attention in tiles, so that no square matrix is ever stored.
  *
- * Forward, one task per (sequence, up to FORWARD_HEADS query heads of one key/value head, TILE queries). For each
- * tile of keys in ascending order:
+ * Forward, one task per (sequence, up to FORWARD_HEADS query heads of one key/value head, TILE
+ * queries). For each tile of keys in ascending order:
  *
  *     S = Q K^T        m' = max(m, rowmax(scale S))     P = exp(scale S - m')
  *     l = l e^(m-m') + rowsum(P)                        O = O e^(m-m') + P V
  *
- * and at the end O / l, lse = m + log l. Backward, one task per (sequence, key/value head), recomputes P from
- * lse and goes key tile by key tile, within it query head by query head, query tile by query tile:
+ * and at the end O / l, lse = m + log l. Backward, one task per (sequence, key/value head),
+ * recomputes P from lse and goes key tile by key tile, within it query head by query head, query
+ * tile by query tile:
  *
  *     dV += P^T dO     dP = dO V^T     dS = scale P (dP - delta)     dK += dS^T Q     dQ += dS K
  *
- * with delta = rowsum(dO O). The tile size is fixed and all sums run in the order of these loops: nothing depends
- * on the team. Products are the tile kernels of the GEMM; beyond the diagonal they are skipped, within a
- * diagonal tile row by row as far as tiles of registers allow. Few queries (generation) do not repay
- * packing: keys and values are then read once, where they lie.
+ * with delta = rowsum(dO O). The tile size is fixed and all sums run in the order of these loops:
+ * nothing depends on the team. Products are the tile kernels of the GEMM; beyond the diagonal they
+ * are skipped, within a diagonal tile row by row as far as tiles of registers allow. Few queries
+ * (generation) do not repay packing: keys and values are then read once, where they lie.
  */
 #include <math.h>
 #include <string.h>
 #include "num/num_int.h"
 
 enum {
-    TILE = 64,                            /* queries, and keys, of a tile                             */
-    FORWARD_HEADS = 4,                    /* share one packing of keys and values                     */
+    TILE = 64,                            /* queries, and keys, of a tile */
+    FORWARD_HEADS = 4,                    /* share one packing of keys and values */
     FEW_QUERIES = 4,
     MAX_D = AA_ATTENTION_MAX_D,
-    PANELS = TILE * MAX_D                 /* elements of one packed operand                           */
+    PANELS = TILE * MAX_D                 /* elements of one packed operand */
 };
 
 typedef struct job {
@@ -38,10 +39,11 @@ typedef struct job {
     aa_real scale;
 } job;
 
-/* ---- products inside a tile ------------------------------------------------------------------------- */
+/* ---- products inside a tile ------------------------------------------------------------------ */
 
 /* Which part of a product a causal tile needs. Row r sees columns c < first + r.
- *   ALL; SCORES: the result is cut that way; LEFT: A is; LEFT_TRANSPOSED: A^T is (row r of A holds column r). */
+ *   ALL; SCORES: the result is cut that way; LEFT: A is; LEFT_TRANSPOSED: A^T is (row r of A holds
+ * column r). */
 typedef enum { ALL, SCORES, LEFT, LEFT_TRANSPOSED } causal_part;
 
 typedef struct small {
@@ -64,7 +66,8 @@ static void multiply(const aa_kernels *k, const small *p) {
         size_t n_tiles = aa__ceil_div(p->M - row0, mr);
         t.nr = aa__min(nr, p->N - j);
         for (size_t i = 0; i < n_tiles; i++) {
-            size_t r0 = row0 + aa__split(p->M - row0, n_tiles, i), r1 = row0 + aa__split(p->M - row0, n_tiles, i + 1);
+            size_t r0 = row0 + aa__split(p->M - row0, n_tiles, i),
+                   r1 = row0 + aa__split(p->M - row0, n_tiles, i + 1);
             size_t k0 = 0, k1 = p->K;
             if (p->part == LEFT) k1 = clamp(p->first + (ptrdiff_t)r1 - 1, p->K);
             if (p->part == LEFT_TRANSPOSED) k0 = clamp((ptrdiff_t)r0 - p->first + 1, p->K);
@@ -78,42 +81,53 @@ static void multiply(const aa_kernels *k, const small *p) {
     }
 }
 
-/* n rows of D as panels [n][nr], one after another over D: the right operand of a sum over the rows. */
-static void pack_sum(const aa_kernels *k, aa_real *y, const aa_real *x, size_t ld, size_t n, size_t D) {
+/* n rows of D as panels [n][nr], one after another over D: the right operand of a sum over the
+ * rows. */
+static void pack_sum(const aa_kernels *k, aa_real *y, const aa_real *x, size_t ld, size_t n,
+                     size_t D) {
     size_t nr = k->shape.nr;
-    for (size_t j = 0; j < D; j += nr) k->pack_rows(y + j * n, nr, x + j, ld, n, aa__min(nr, D - j), nr, 1);
+    for (size_t j = 0; j < D; j += nr)
+        k->pack_rows(y + j * n, nr, x + j, ld, n, aa__min(nr, D - j), nr, 1);
 }
 
 /* The same rows as panels [D][nr], one after another over the rows: for products with each row. */
-static void pack_dot(const aa_kernels *k, aa_real *y, const aa_real *x, size_t ld, size_t n, size_t D) {
+static void pack_dot(const aa_kernels *k, aa_real *y, const aa_real *x, size_t ld, size_t n,
+                     size_t D) {
     size_t nr = k->shape.nr;
     for (size_t j = 0; j < n; j += nr)
         k->pack_transposed(y + j * D, nr, x + j * ld, ld, aa__min(nr, n - j), D, nr, 1);
 }
 
-/* ---- forward ------------------------------------------------------------------------------------------ */
+/* ---- forward --------------------------------------------------------------------------------- */
 
 typedef struct forward_task {
-    size_t b, h0, n_heads, q0, n_q;       /* sequence, query heads, queries                           */
+    size_t b, h0, n_heads, q0, n_q;       /* sequence, query heads, queries */
 } forward_task;
 
-static size_t head_groups(const aa_attention *a) { return a->K * aa__ceil_div(a->H / a->K, FORWARD_HEADS); }
+static size_t head_groups(const aa_attention *a) {
+    return a->K * aa__ceil_div(a->H / a->K, FORWARD_HEADS);
+}
 
 /* Query tiles from both ends in turn, so that contiguous ranges of tasks cost about the same. */
 static forward_task forward_task_of(const aa_attention *a, size_t i) {
-    size_t n_tiles = aa__ceil_div(a->n_query, TILE), groups = head_groups(a), per_kv = groups / a->K, G = a->H / a->K;
+    size_t n_tiles = aa__ceil_div(a->n_query, TILE), groups = head_groups(a),
+           per_kv = groups / a->K, G = a->H / a->K;
     size_t tile = i % n_tiles, group = i / n_tiles % groups;
     tile = tile % 2 ? n_tiles - 1 - tile / 2 : tile / 2;
     size_t kv = group / per_kv, h = group % per_kv * FORWARD_HEADS;
-    return (forward_task){.b = i / n_tiles / groups, .h0 = kv * G + h, .n_heads = aa__min(FORWARD_HEADS, G - h),
-                          .q0 = tile * TILE, .n_q = aa__min(TILE, a->n_query - tile * TILE)};
+    return (forward_task){.b = i / n_tiles / groups,
+                          .h0 = kv * G + h,
+                          .n_heads = aa__min(FORWARD_HEADS, G - h),
+                          .q0 = tile * TILE,
+                          .n_q = aa__min(TILE, a->n_query - tile * TILE)};
 }
 
 typedef struct forward_space { aa_real *keys, *values, *s, *o, *m, *l; } forward_space;
 
 static forward_space forward_space_of(aa_real *scratch) {
     enum { ROWS = FORWARD_HEADS * TILE };
-    _Static_assert(2 * PANELS + ROWS * TILE + ROWS * MAX_D + 2 * ROWS <= AA_SCRATCH, "attention fits the scratch");
+    _Static_assert(2 * PANELS + ROWS * TILE + ROWS * MAX_D + 2 * ROWS <= AA_SCRATCH,
+                   "attention fits the scratch");
     forward_space f = {.keys = scratch};
     f.values = f.keys + PANELS;
     f.s = f.values + PANELS;
@@ -123,7 +137,8 @@ static forward_space forward_space_of(aa_real *scratch) {
     return f;
 }
 
-static void forward_tile(const job *w, const forward_task *t, const forward_space *f, size_t k0, bool few) {
+static void forward_tile(const job *w, const forward_task *t, const forward_space *f, size_t k0,
+                         bool few) {
     const aa_kernels *kern = &w->cpu->k;
     const aa_attention *a = w->a;
     size_t D = a->D, n = aa__min(TILE, a->n_key - k0), kv = t->h0 / (a->H / a->K);
@@ -138,19 +153,49 @@ static void forward_tile(const job *w, const forward_task *t, const forward_spac
         const aa_real *q = w->q + (t->b * a->n_query + t->q0) * a->ld_q + (t->h0 + h) * D;
         aa_real *s = f->s + h * TILE * TILE, *o = f->o + h * TILE * D;
         if (few)
-            for (size_t r = 0; r < t->n_q; r++) kern->dot_rows(s + r * TILE, q + r * a->ld_q, keys, a->ld_k, n, D);
+            for (size_t r = 0; r < t->n_q; r++)
+                kern->dot_rows(s + r * TILE, q + r * a->ld_q, keys, a->ld_k, n, D);
         else
-            multiply(kern, &(small){.M = t->n_q, .N = n, .K = D, .a = q, .a_row = a->ld_q, .a_k = 1, .b = f->keys,
-                                    .b_rows = D, .c = s, .ldc = TILE, .from_zero = true, .part = SCORES,
+            multiply(kern, &(small){.M = t->n_q,
+                                    .N = n,
+                                    .K = D,
+                                    .a = q,
+                                    .a_row = a->ld_q,
+                                    .a_k = 1,
+                                    .b = f->keys,
+                                    .b_rows = D,
+                                    .c = s,
+                                    .ldc = TILE,
+                                    .from_zero = true,
+                                    .part = SCORES,
                                     .first = first});
-        kern->softmax_tile(&(aa_softmax){.s = s, .lds = TILE, .n_rows = t->n_q, .n = n, .first = first,
-                                         .scale = w->scale, .m = f->m + h * TILE, .l = f->l + h * TILE, .o = o,
-                                         .ldo = D, .D = D});
+        kern->softmax_tile(&(aa_softmax){.s = s,
+                                         .lds = TILE,
+                                         .n_rows = t->n_q,
+                                         .n = n,
+                                         .first = first,
+                                         .scale = w->scale,
+                                         .m = f->m + h * TILE,
+                                         .l = f->l + h * TILE,
+                                         .o = o,
+                                         .ldo = D,
+                                         .D = D});
         if (few)
-            for (size_t r = 0; r < t->n_q; r++) kern->sum_rows(o + r * D, s + r * TILE, 1, values, a->ld_v, n, D);
+            for (size_t r = 0; r < t->n_q; r++)
+                kern->sum_rows(o + r * D, s + r * TILE, 1, values, a->ld_v, n, D);
         else
-            multiply(kern, &(small){.M = t->n_q, .N = D, .K = n, .a = s, .a_row = TILE, .a_k = 1, .b = f->values,
-                                    .b_rows = n, .c = o, .ldc = D, .part = LEFT, .first = first});
+            multiply(kern, &(small){.M = t->n_q,
+                                    .N = D,
+                                    .K = n,
+                                    .a = s,
+                                    .a_row = TILE,
+                                    .a_k = 1,
+                                    .b = f->values,
+                                    .b_rows = n,
+                                    .c = o,
+                                    .ldc = D,
+                                    .part = LEFT,
+                                    .first = first});
     }
 }
 
@@ -164,7 +209,8 @@ static void forward_one(const job *w, const forward_task *t, aa_real *scratch) {
     }
     memset(f.o, 0, n_rows * D * sizeof *f.o);
     size_t n_seen = a->n_key - a->n_query + t->q0 + t->n_q;
-    for (size_t k0 = 0; k0 < n_seen; k0 += TILE) forward_tile(w, t, &f, k0, a->n_query <= FEW_QUERIES);
+    for (size_t k0 = 0; k0 < n_seen; k0 += TILE)
+        forward_tile(w, t, &f, k0, a->n_query <= FEW_QUERIES);
     for (size_t h = 0; h < t->n_heads; h++)
         for (size_t r = 0; r < t->n_q; r++) {
             size_t row = t->b * a->n_query + t->q0 + r, i = h * TILE + r;
@@ -184,7 +230,8 @@ static void forward_tasks(void *ctx, size_t begin, size_t end, int thread) {
 }
 
 static void check_shape(const aa_attention *a) {
-    aa_assert(a->K > 0 && a->H % a->K == 0 && a->D > 0 && a->D <= AA_ATTENTION_MAX_D && a->n_key >= a->n_query);
+    aa_assert(a->K > 0 && a->H % a->K == 0 && a->D > 0 && a->D <= AA_ATTENTION_MAX_D &&
+              a->n_key >= a->n_query);
 }
 
 /* Pairs of query and key that see each other, times the FLOP of one product of length D. */
@@ -209,9 +256,11 @@ void aa_attention_forward(aa_cpu *cpu, aa_real *o, aa_real *lse, const aa_real *
     aa__end(cpu, AA_PROF_ATTENTION, start, 2 * products(a), bytes(a, 2, 2));
 }
 
-/* ---- backward ------------------------------------------------------------------------------------------ */
+/* ---- backward -------------------------------------------------------------------------------- */
 
-typedef struct backward_space { aa_real *k_dot, *v_dot, *k_sum, *q_sum, *do_sum, *s, *dp; } backward_space;
+typedef struct backward_space {
+    aa_real *k_dot, *v_dot, *k_sum, *q_sum, *do_sum, *s, *dp;
+} backward_space;
 
 static backward_space backward_space_of(aa_real *scratch) {
     _Static_assert(5 * PANELS + 2 * TILE * TILE <= AA_SCRATCH, "attention fits the scratch");
@@ -226,32 +275,72 @@ static backward_space backward_space_of(aa_real *scratch) {
 }
 
 /* One tile of one query head: rows are tokens from `row` on, at q0 and k0 of their sequence. */
-static void backward_tile(const job *w, const backward_space *f, size_t b, size_t h, size_t q0, size_t k0) {
+static void backward_tile(const job *w, const backward_space *f, size_t b, size_t h, size_t q0,
+                          size_t k0) {
     const aa_kernels *kern = &w->cpu->k;
     const aa_attention *a = w->a;
-    size_t D = a->D, T = a->n_query, kv = h / (a->H / a->K), n_q = aa__min(TILE, T - q0), n_k = aa__min(TILE, T - k0);
+    size_t D = a->D, T = a->n_query, kv = h / (a->H / a->K), n_q = aa__min(TILE, T - q0),
+           n_k = aa__min(TILE, T - k0);
     size_t q_row = b * T + q0, k_row = b * T + k0;
     const aa_real *q = w->q + q_row * a->ld_q + h * D, *d_o = w->d_o + q_row * a->ld_o + h * D;
     ptrdiff_t first = (ptrdiff_t)(q0 + 1) - (ptrdiff_t)k0;
     bool new_keys = h % (a->H / a->K) == 0 && q0 == k0;
-    small scores = {.M = n_q, .N = n_k, .K = D, .a = q, .a_row = a->ld_q, .a_k = 1, .b = f->k_dot, .b_rows = D,
-                    .c = f->s, .ldc = TILE, .from_zero = true, .part = SCORES, .first = first};
+    small scores = {.M = n_q,
+                    .N = n_k,
+                    .K = D,
+                    .a = q,
+                    .a_row = a->ld_q,
+                    .a_k = 1,
+                    .b = f->k_dot,
+                    .b_rows = D,
+                    .c = f->s,
+                    .ldc = TILE,
+                    .from_zero = true,
+                    .part = SCORES,
+                    .first = first};
     multiply(kern, &scores);
     scores.a = d_o;
     scores.a_row = a->ld_o;
     scores.b = f->v_dot;
     scores.c = f->dp;
     multiply(kern, &scores);
-    kern->softmax_grad_tile(&(aa_softmax_grad){
-        .s = f->s, .dp = f->dp, .ld = TILE, .n_rows = n_q, .n = n_k, .first = first, .scale = w->scale,
-        .lse = w->saved_lse + q_row * a->H + h, .delta = w->delta + q_row * a->H + h, .step = a->H});
-    multiply(kern, &(small){.M = n_q, .N = D, .K = n_k, .a = f->dp, .a_row = TILE, .a_k = 1, .b = f->k_sum,
-                            .b_rows = n_k, .c = w->dq + q_row * a->ld_q + h * D, .ldc = a->ld_q,
-                            .from_zero = k0 == 0, .part = LEFT, .first = first});
+    kern->softmax_grad_tile(&(aa_softmax_grad){.s = f->s,
+                                               .dp = f->dp,
+                                               .ld = TILE,
+                                               .n_rows = n_q,
+                                               .n = n_k,
+                                               .first = first,
+                                               .scale = w->scale,
+                                               .lse = w->saved_lse + q_row * a->H + h,
+                                               .delta = w->delta + q_row * a->H + h,
+                                               .step = a->H});
+    multiply(kern, &(small){.M = n_q,
+                            .N = D,
+                            .K = n_k,
+                            .a = f->dp,
+                            .a_row = TILE,
+                            .a_k = 1,
+                            .b = f->k_sum,
+                            .b_rows = n_k,
+                            .c = w->dq + q_row * a->ld_q + h * D,
+                            .ldc = a->ld_q,
+                            .from_zero = k0 == 0,
+                            .part = LEFT,
+                            .first = first});
     pack_sum(kern, f->do_sum, d_o, a->ld_o, n_q, D);
-    small sums = {.M = n_k, .N = D, .K = n_q, .a = f->s, .a_row = 1, .a_k = TILE, .b = f->do_sum, .b_rows = n_q,
-                  .c = w->dv + k_row * a->ld_v + kv * D, .ldc = a->ld_v, .from_zero = new_keys,
-                  .part = LEFT_TRANSPOSED, .first = first};
+    small sums = {.M = n_k,
+                  .N = D,
+                  .K = n_q,
+                  .a = f->s,
+                  .a_row = 1,
+                  .a_k = TILE,
+                  .b = f->do_sum,
+                  .b_rows = n_q,
+                  .c = w->dv + k_row * a->ld_v + kv * D,
+                  .ldc = a->ld_v,
+                  .from_zero = new_keys,
+                  .part = LEFT_TRANSPOSED,
+                  .first = first};
     multiply(kern, &sums);
     pack_sum(kern, f->q_sum, q, a->ld_q, n_q, D);
     sums.a = f->dp;
@@ -283,7 +372,8 @@ static void backward_one(const job *w, size_t b, size_t kv, aa_real *scratch) {
 
 static void backward_tasks(void *ctx, size_t begin, size_t end, int thread) {
     const job *w = ctx;
-    for (size_t i = begin; i < end; i++) backward_one(w, i / w->a->K, i % w->a->K, aa__scratch(w->cpu, thread));
+    for (size_t i = begin; i < end; i++)
+        backward_one(w, i / w->a->K, i % w->a->K, aa__scratch(w->cpu, thread));
 }
 
 void aa_attention_backward(aa_cpu *cpu, aa_real *dq, aa_real *dk, aa_real *dv, const aa_real *d_o,
@@ -292,8 +382,19 @@ void aa_attention_backward(aa_cpu *cpu, aa_real *dq, aa_real *dk, aa_real *dv, c
     check_shape(a);
     aa_assert(a->n_query == a->n_key);
     double start = aa__begin(cpu);
-    job w = {.cpu = cpu, .a = a, .q = q, .k = k, .v = v, .dq = dq, .dk = dk, .dv = dv, .delta = delta,
-             .d_o = d_o, .saved_o = o, .saved_lse = lse, .scale = AA_R(1 / sqrt((double)a->D))};
+    job w = {.cpu = cpu,
+             .a = a,
+             .q = q,
+             .k = k,
+             .v = v,
+             .dq = dq,
+             .dk = dk,
+             .dv = dv,
+             .delta = delta,
+             .d_o = d_o,
+             .saved_o = o,
+             .saved_lse = lse,
+             .scale = AA_R(1 / sqrt((double)a->D))};
     if (a->B && a->n_query) aa_pool_run(cpu->pool, a->B * a->K, backward_tasks, &w);
     aa__end(cpu, AA_PROF_ATTENTION_BACKWARD, start, 5 * products(a), bytes(a, 4, 4));
 }

@@ -1,10 +1,11 @@
 /* num/cpu: the team: which kernels, how many threads, scratch, profile and probes. */
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include "num/num_int.h"
 #include "sys/sys.h"
 
-/* ---- instruction sets ----------------------------------------------------------------------------- */
+/* ---- instruction sets ------------------------------------------------------------------------ */
 
 static const char *const isa_names[] = {"auto", "scalar", "neon", "avx2", "avx512"};
 enum { N_ISAS = sizeof isa_names / sizeof *isa_names };
@@ -50,8 +51,9 @@ void aa__kernels_choose(aa_kernels *k, aa_isa isa) {
 #include "num/kernels.def"
     k->shape = k->gemm_shape();
     aa_gemm_shape s = k->shape;
-    aa_assert(s.mc / s.mr * aa__round_up(s.mr, 4) * s.kc <= AA_SCRATCH_A && s.mc * (s.kc + 32) <= AA_SCRATCH_A &&
-              s.kc * s.nc <= AA_SCRATCH_B && s.mc * s.nc <= AA_SCRATCH_C);
+    aa_assert(s.mc / s.mr * aa__round_up(s.mr, 4) * s.kc <= AA_SCRATCH_A &&
+              s.mc * (s.kc + 32) <= AA_SCRATCH_A && s.kc * s.nc <= AA_SCRATCH_B &&
+              s.mc * s.nc <= AA_SCRATCH_C);
 }
 
 static aa_status isa_from_environment(aa_isa *isa, aa_err *err) {
@@ -62,8 +64,10 @@ static aa_status isa_from_environment(aa_isa *isa, aa_err *err) {
             *isa = (aa_isa)i;
             return AA_OK;
         }
-    return aa_fail(err, AA_EUNSUPPORTED,
-                   "environment variable AA_ISA is '%.40s'; it may be scalar, neon, avx2, avx512 or auto", name);
+    return aa_fail(
+        err, AA_EUNSUPPORTED,
+        "environment variable AA_ISA is '%.40s'; it may be scalar, neon, avx2, avx512 or auto",
+        name);
 }
 
 static aa_status choose_isa(aa_isa *isa, aa_err *err) {
@@ -77,18 +81,20 @@ static aa_status choose_isa(aa_isa *isa, aa_err *err) {
     }
     if (aa_isa_available(*isa)) return AA_OK;
     char there[64] = "";
+    size_t n = 0;
     for (int i = AA_ISA_SCALAR; i < N_ISAS; i++)
-        if (aa_isa_available((aa_isa)i)) {
-            strcat(there, " ");
-            strcat(there, isa_names[i]);
-        }
-    return aa_fail(err, AA_EUNSUPPORTED, "instruction set %s is not available on this processor; there is:%s",
+        if (aa_isa_available((aa_isa)i))
+            n += (size_t)snprintf(there + n, sizeof there - n, " %s", isa_names[i]);
+    return aa_fail(err, AA_EUNSUPPORTED,
+                   "instruction set %s is not available on this processor; there is:%s",
                    isa_names[*isa], there);
 }
 
-/* ---- the team --------------------------------------------------------------------------------------- */
+/* ---- the team -------------------------------------------------------------------------------- */
 
-static size_t scratch_bytes(int n_threads) { return (size_t)n_threads * AA_SCRATCH * sizeof(aa_real); }
+static size_t scratch_bytes(int n_threads) {
+    return (size_t)n_threads * AA_SCRATCH * sizeof(aa_real);
+}
 static size_t chunks_bytes(void) { return AA_CHUNKS_MAX * sizeof(double); }
 
 size_t aa_cpu_scratch_bytes(int n_threads) {
@@ -151,18 +157,31 @@ void aa__run_columns(aa_cpu *cpu, size_t n, aa_pool_fn *fn, void *ctx) {
     if (n) aa_pool_run(cpu->pool, aa__ceil_div(n, AA_COLUMN_UNIT), run_units, &c);
 }
 
-/* ---- profile ----------------------------------------------------------------------------------------- */
+/* ---- profile --------------------------------------------------------------------------------- */
 
 static const char *const prof_names[AA_PROF_COUNT] = {
-    [AA_PROF_PACK] = "linear pack", [AA_PROF_LINEAR_FORWARD] = "linear forward",
-    [AA_PROF_LINEAR_DX] = "linear dx", [AA_PROF_LINEAR_DW] = "linear dw", [AA_PROF_GEMM] = "gemm",
-    [AA_PROF_RMSNORM] = "rmsnorm", [AA_PROF_RMSNORM_BACKWARD] = "rmsnorm backward", [AA_PROF_ROPE] = "rope",
-    [AA_PROF_ATTENTION] = "attention", [AA_PROF_ATTENTION_BACKWARD] = "attention backward",
-    [AA_PROF_SWIGLU] = "swiglu", [AA_PROF_SWIGLU_BACKWARD] = "swiglu backward",
-    [AA_PROF_EMBEDDING] = "embedding", [AA_PROF_EMBEDDING_BACKWARD] = "embedding backward",
-    [AA_PROF_CROSS_ENTROPY] = "cross entropy", [AA_PROF_SUM_SQUARES] = "sum of squares",
-    [AA_PROF_ZERO] = "zero", [AA_PROF_AXPY] = "axpy", [AA_PROF_SCALE] = "scale", [AA_PROF_ADAMW] = "adamw",
-    [AA_PROF_SGD] = "sgd", [AA_PROF_LOWRANK] = "low rank",
+    [AA_PROF_PACK] = "linear pack",
+    [AA_PROF_LINEAR_FORWARD] = "linear forward",
+    [AA_PROF_LINEAR_DX] = "linear dx",
+    [AA_PROF_LINEAR_DW] = "linear dw",
+    [AA_PROF_GEMM] = "gemm",
+    [AA_PROF_RMSNORM] = "rmsnorm",
+    [AA_PROF_RMSNORM_BACKWARD] = "rmsnorm backward",
+    [AA_PROF_ROPE] = "rope",
+    [AA_PROF_ATTENTION] = "attention",
+    [AA_PROF_ATTENTION_BACKWARD] = "attention backward",
+    [AA_PROF_SWIGLU] = "swiglu",
+    [AA_PROF_SWIGLU_BACKWARD] = "swiglu backward",
+    [AA_PROF_EMBEDDING] = "embedding",
+    [AA_PROF_EMBEDDING_BACKWARD] = "embedding backward",
+    [AA_PROF_CROSS_ENTROPY] = "cross entropy",
+    [AA_PROF_SUM_SQUARES] = "sum of squares",
+    [AA_PROF_ZERO] = "zero",
+    [AA_PROF_AXPY] = "axpy",
+    [AA_PROF_SCALE] = "scale",
+    [AA_PROF_ADAMW] = "adamw",
+    [AA_PROF_SGD] = "sgd",
+    [AA_PROF_LOWRANK] = "low rank",
 };
 
 double aa__clock(void) { return aa_sys_clock_s(); }
@@ -200,11 +219,11 @@ size_t aa_cpu_profile_rows(const aa_cpu *cpu, aa_profile_row *out, size_t max) {
     return n;
 }
 
-/* ---- probes ------------------------------------------------------------------------------------------- */
+/* ---- probes ---------------------------------------------------------------------------------- */
 
 typedef struct probe {
     aa_cpu *cpu;
-    size_t n_rounds, n;                   /* rounds of multiply-adds; elements of the array            */
+    size_t n_rounds, n;                   /* rounds of multiply-adds; elements of the array */
     const aa_real *x;
     double flop;                          /* of one thread */
 } probe;
@@ -252,7 +271,7 @@ double aa_cpu_read_gbs(aa_cpu *cpu, double seconds) {
     size_t size = (size_t)256 << 20;
     if (size < 4 * info.l3_bytes) size = 4 * info.l3_bytes;
     if (aa_sys_pages_alloc(&pages, size) != 0) return 0;
-    memset(pages, 0, size);               /* so that every page is there                               */
+    memset(pages, 0, size);               /* so that every page is there */
     probe p = {.cpu = cpu, .x = pages, .n = size / sizeof(aa_real)};
     double wall = best_time(cpu, seconds, p.n, read_task, &p);
     aa_sys_pages_free(pages, size);

@@ -2,8 +2,8 @@
  *
  * All of them are C[M,N] (+)= A[M,K] B[K,N]. The rows are cut into tiles of at most mr, the columns
  * into panels of nr; a tile kernel computes one tile of one panel. Around it (after Goto & van de
- * Geijn 2008, "Anatomy of high-performance matrix multiplication") stand loops that keep kc steps of
- * a panel in L1 and a block of each operand in L2:
+ * Geijn 2008, "Anatomy of high-performance matrix multiplication") stand loops that keep kc steps
+ * of a panel in L1 and a block of each operand in L2:
  *
  *     for each group of panels (nc columns)
  *       for each range of rows
@@ -11,18 +11,18 @@
  *           for each block of tiles (mc rows)  pack that block of A where it pays
  *             for each panel, each tile:       the kernel
  *
- * Between blocks of k the sums wait in memory, in C itself or, when an epilogue must see the finished
- * product (residual, scale, bias), in per-thread scratch. A float loses nothing by being stored, so an
- * element is one chain of multiply-adds in ascending k whatever the blocks, the threads and the rows
- * beside it: a token gets the same bits alone and in a batch.
+ * Between blocks of k the sums wait in memory, in C itself or, when an epilogue must see the
+ * finished product (residual, scale, bias), in per-thread scratch. A float loses nothing by being
+ * stored, so an element is one chain of multiply-adds in ascending k whatever the blocks, the
+ * threads and the rows beside it: a token gets the same bits alone and in a batch.
  *
- * The three forms of B:  packed panels (the resident copy of a linear map's weight: [panel][K][nr], zero
- * beyond the last column); row-major [K,N], whose slabs are copied; row-major [N,K], whose slabs are
- * transposed. A is read where it lies, unless its rows are so far apart that they fall into the same
- * cache sets, or it is a transpose (weight gradients).
+ * The three forms of B:  packed panels (the resident copy of a linear map's weight: [panel][K][nr],
+ * zero beyond the last column); row-major [K,N], whose slabs are copied; row-major [N,K], whose
+ * slabs are transposed. A is read where it lies, unless its rows are so far apart that they fall
+ * into the same cache sets, or it is a transpose (weight gradients).
  *
- * Threads get a grid of row and column ranges, fixed by shape and team; each packs what it needs itself,
- * so that nobody waits for anybody.
+ * Threads get a grid of row and column ranges, fixed by shape and team; each packs what it needs
+ * itself, so that nobody waits for anybody.
  */
 #include "num/num_int.h"
 
@@ -35,8 +35,8 @@ typedef struct product {
     a_form a_is; const aa_real *a; size_t lda; aa_real a_scale;
     b_form b_is; const aa_real *b; size_t ldb; aa_real b_scale;
     aa_real *c; size_t ldc;
-    bool from_zero;                       /* the chain starts at 0, not at C                          */
-    const aa_epilogue *epilogue;          /* NULL: C is the plain sum                                 */
+    bool from_zero;                       /* the chain starts at 0, not at C */
+    const aa_epilogue *epilogue;          /* NULL: C is the plain sum */
     const aa_real *bias;
     size_t grid_m, grid_n;
 } product;
@@ -46,16 +46,19 @@ typedef struct share {
     const product *p;
     const aa_gemm_shape *s;
     aa_real *slab_a, *slab_b, *sums;
-    size_t n_tiles;                       /* in all of M; the first n_longer are rows + 1 high, the rest rows */
+    size_t n_tiles; /* in all of M; the first n_longer are rows + 1 high, the rest rows */
     size_t rows, n_longer;
     size_t k0, kc, kc_max; bool first_k, last_k;
-    size_t panel0, row0;                  /* of the group and the row range                          */
+    size_t panel0, row0;                  /* of the group and the row range */
     size_t range_rows;
 } share;
 
-static size_t tile_row(const share *h, size_t tile) { return h->rows * tile + aa__min(tile, h->n_longer); }
+static size_t tile_row(const share *h, size_t tile) {
+    return h->rows * tile + aa__min(tile, h->n_longer);
+}
 
-/* Rows are packed a few at a time across all panels or tiles, so that memory is read in long pieces. */
+/* Rows are packed a few at a time across all panels or tiles, so that memory is read in long
+ * pieces. */
 enum { PACK_ROWS = 8 };
 
 /* n_rows of n elements will be packed soon. */
@@ -70,23 +73,26 @@ static void pack_b(const share *h, size_t panel_end) {
     size_t nr = h->s->nr, slab = h->kc_max * nr;
     if (p->b_is == B_TRANSPOSED) {
         for (size_t panel = h->panel0; panel < panel_end; panel++)
-            k->pack_transposed(h->slab_b + (panel - h->panel0) * slab, nr, p->b + panel * nr * p->ldb + h->k0, p->ldb,
+            k->pack_transposed(h->slab_b + (panel - h->panel0) * slab, nr,
+                               p->b + panel * nr * p->ldb + h->k0, p->ldb,
                                aa__min(nr, p->N - panel * nr), h->kc, nr, p->b_scale);
         return;
     }
     size_t n = aa__min(panel_end * nr, p->N) - h->panel0 * nr;
     for (size_t i = 0; i < h->kc; i += PACK_ROWS) {
         if (i + 2 * PACK_ROWS <= h->kc)
-            fetch_rows(p->b + (h->k0 + i + PACK_ROWS) * p->ldb + h->panel0 * nr, p->ldb, PACK_ROWS, n);
+            fetch_rows(p->b + (h->k0 + i + PACK_ROWS) * p->ldb + h->panel0 * nr, p->ldb, PACK_ROWS,
+                       n);
         for (size_t panel = h->panel0; panel < panel_end; panel++)
             k->pack_rows(h->slab_b + (panel - h->panel0) * slab + i * nr, nr,
-                         p->b + (h->k0 + i) * p->ldb + panel * nr, p->ldb, aa__min(PACK_ROWS, h->kc - i),
-                         aa__min(nr, p->N - panel * nr), nr, p->b_scale);
+                         p->b + (h->k0 + i) * p->ldb + panel * nr, p->ldb,
+                         aa__min(PACK_ROWS, h->kc - i), aa__min(nr, p->N - panel * nr), nr,
+                         p->b_scale);
     }
 }
 
-/* A block's rows in scratch: as [tile][k][mr, in whole vectors] for a transpose, as rows of kc and a cache line for
- * a copy. */
+/* A block's rows in scratch: as [tile][k][mr, in whole vectors] for a transpose, as rows of kc and
+ * a cache line for a copy. */
 static size_t tile_stride(const share *h) { return aa__round_up(h->s->mr, 4); }
 static size_t copy_stride(const share *h) { return aa__round_up(h->kc_max, 16) + 16; }
 
@@ -95,18 +101,20 @@ static void pack_a(const share *h, size_t tile0, size_t tile1) {
     const aa_kernels *k = &p->cpu->k;
     size_t row0 = tile_row(h, tile0), mr_max = tile_stride(h), slab = h->kc_max * mr_max;
     if (p->a_is == A_COPIED) {
-        k->pack_rows(h->slab_a, copy_stride(h), p->a + row0 * p->lda + h->k0, p->lda, tile_row(h, tile1) - row0,
-                     h->kc, h->kc, 1);
+        k->pack_rows(h->slab_a, copy_stride(h), p->a + row0 * p->lda + h->k0, p->lda,
+                     tile_row(h, tile1) - row0, h->kc, h->kc, 1);
         return;
     }
     for (size_t i = 0; i < h->kc; i += PACK_ROWS) {
         if (i + 2 * PACK_ROWS <= h->kc)
-            fetch_rows(p->a + (h->k0 + i + PACK_ROWS) * p->lda + row0, p->lda, PACK_ROWS, tile_row(h, tile1) - row0);
+            fetch_rows(p->a + (h->k0 + i + PACK_ROWS) * p->lda + row0, p->lda, PACK_ROWS,
+                       tile_row(h, tile1) - row0);
         size_t row = row0;
         for (size_t tile = tile0; tile < tile1; tile++) {
             size_t end = tile_row(h, tile + 1);
-            k->pack_rows(h->slab_a + (tile - tile0) * slab + i * mr_max, mr_max, p->a + (h->k0 + i) * p->lda + row,
-                         p->lda, aa__min(PACK_ROWS, h->kc - i), end - row, mr_max, p->a_scale);
+            k->pack_rows(h->slab_a + (tile - tile0) * slab + i * mr_max, mr_max,
+                         p->a + (h->k0 + i) * p->lda + row, p->lda, aa__min(PACK_ROWS, h->kc - i),
+                         end - row, mr_max, p->a_scale);
             row = end;
         }
     }
@@ -153,11 +161,12 @@ static void set_c(const share *h, aa_tile *t, size_t panel, size_t row) {
     t->ld_residual = e->accumulate ? p->ldc : e->ld_residual;
 }
 
-/* The resident slab after this one: next panel, or first panel of the next block of k. Its fetching is spread
- * over the tiles of this one.                                                                        */
+/* The resident slab after this one: next panel, or first panel of the next block of k. Its fetching
+ * is spread over the tiles of this one. */
 static void set_ahead(const share *h, aa_tile *t, size_t panel, size_t panel_end, size_t n_tiles) {
     const product *p = h->p;
-    size_t nr = h->s->nr, at = panel + 1 < panel_end ? (panel + 1) * p->K + h->k0 : h->panel0 * p->K + h->k0 + h->kc;
+    size_t nr = h->s->nr, at = panel + 1 < panel_end ? (panel + 1) * p->K + h->k0
+                                                     : h->panel0 * p->K + h->k0 + h->kc;
     bool last = panel + 1 == panel_end && h->last_k;
     t->next_b = p->b_is == B_PACKED && !last ? p->b + at * nr : NULL;
     t->next_step = aa__ceil_div(nr * sizeof(aa_real), n_tiles);
@@ -181,8 +190,8 @@ static void run_block(const share *h, size_t tile0, size_t tile1, size_t panel_e
     }
 }
 
-/* Tiles whose rows run through all of k before the next ones. In place, sums travel to memory once per
- * block of k, B is packed once per range: the larger of the two decides which to do rarely.         */
+/* Tiles whose rows run through all of k before the next ones. In place, sums travel to memory once
+ * per block of k, B is packed once per range: the larger of the two decides which to do rarely. */
 static size_t range_tiles(const share *h, size_t n_tiles, size_t n_panels) {
     const product *p = h->p;
     size_t block = h->s->mc / h->s->mr;
@@ -199,8 +208,10 @@ static void run_share(const product *p, size_t i_m, size_t i_n, int thread) {
     h.rows = p->M / h.n_tiles;
     h.n_longer = p->M % h.n_tiles;
     size_t n_panels = aa__ceil_div(p->N, s->nr), group = s->nc / s->nr, block = s->mc / s->mr;
-    size_t tile_begin = aa__split(h.n_tiles, p->grid_m, i_m), tile_end = aa__split(h.n_tiles, p->grid_m, i_m + 1);
-    size_t panel_begin = aa__split(n_panels, p->grid_n, i_n), panel_end = aa__split(n_panels, p->grid_n, i_n + 1);
+    size_t tile_begin = aa__split(h.n_tiles, p->grid_m, i_m),
+           tile_end = aa__split(h.n_tiles, p->grid_m, i_m + 1);
+    size_t panel_begin = aa__split(n_panels, p->grid_n, i_n),
+           panel_end = aa__split(n_panels, p->grid_n, i_n + 1);
     size_t range = range_tiles(&h, tile_end - tile_begin, panel_end - panel_begin);
     /* One tile of rows uses every panel once: nothing to keep in L1, so one long block. */
     bool stream = tile_end - tile_begin == 1 && p->b_is == B_PACKED && p->a_is == A_DIRECT;
@@ -230,8 +241,8 @@ static void run_task(void *ctx, size_t begin, size_t end, int thread) {
     for (size_t i = begin; i < end; i++) run_share(p, i / p->grid_n, i % p->grid_n, thread);
 }
 
-/* The grid with the least work for the busiest thread, packing included: copying an element costs about
- * as much as PACK_COST multiply-adds.                                                               */
+/* The grid with the least work for the busiest thread, packing included: copying an element costs
+ * about as much as PACK_COST multiply-adds. */
 static void choose_grid(product *p) {
     enum { PACK_COST = 12 };
     const aa_gemm_shape *s = &p->cpu->k.shape;
@@ -242,7 +253,8 @@ static void choose_grid(product *p) {
         size_t n = n_threads / m;
         double rows = (double)aa__min(aa__ceil_div(n_tiles, m) * s->mr, p->M);
         double columns = (double)(aa__ceil_div(n_panels, n) * s->nr);
-        double cost = rows * columns + (p->b_is != B_PACKED ? PACK_COST * columns : PACK_COST / 4 * columns) +
+        double cost = rows * columns +
+                      (p->b_is != B_PACKED ? PACK_COST * columns : PACK_COST / 4 * columns) +
                       (p->a_is != A_DIRECT ? PACK_COST * rows : 0);
         if (m > 1 && cost >= best) continue;
         best = cost;
@@ -264,12 +276,16 @@ static void run_product(aa_cpu *cpu, product *p) {
 }
 
 static double bytes_of(size_t M, size_t N, size_t K) {
-    return (double)sizeof(aa_real) * ((double)M * (double)K + (double)N * (double)K + (double)M * (double)N);
+    return (double)sizeof(aa_real) *
+           ((double)M * (double)K + (double)N * (double)K + (double)M * (double)N);
 }
 
-static double flop_of(size_t M, size_t N, size_t K) { return 2.0 * (double)M * (double)N * (double)K; }
+static double flop_of(size_t M, size_t N, size_t K) {
+    return 2.0 * (double)M * (double)N * (double)K;
+}
 
-/* ---- the resident copy -------------------------------------------------------------------------- */
+/* ---- the resident copy --------------------------------------------------------------------------
+ */
 
 size_t aa_linear_packed_size(const aa_cpu *cpu, const aa_linear *lin) {
     return aa__round_up(lin->n_out, cpu->k.shape.nr) * lin->n_in;
@@ -300,10 +316,11 @@ void aa_linear_pack(aa_cpu *cpu, aa_linear *lin) {
     packing p = {cpu, lin};
     aa_pool_run(cpu->pool, aa__ceil_div(lin->n_out, cpu->k.shape.nr), pack_panels, &p);
     lin->packed_version = version;
-    aa__end(cpu, AA_PROF_PACK, start, 0, 2.0 * (double)sizeof(aa_real) * (double)lin->n_out * (double)lin->n_in);
+    aa__end(cpu, AA_PROF_PACK, start, 0,
+            2.0 * (double)sizeof(aa_real) * (double)lin->n_out * (double)lin->n_in);
 }
 
-/* ---- the public products -------------------------------------------------------------------------- */
+/* ---- the public products --------------------------------------------------------------------- */
 
 void aa_linear_forward(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t T,
                        aa_linear *lin, const aa_epilogue *e) {
@@ -331,7 +348,13 @@ void aa_linear_dx(aa_cpu *cpu, aa_real *dx, size_t lddx, const aa_real *dy, size
     aa__end(cpu, AA_PROF_LINEAR_DX, start, flop_of(T, p.N, p.K), bytes_of(T, p.N, p.K));
 }
 
-typedef struct bias_gradient { aa_cpu *cpu; aa_real *db; const aa_real *dy; size_t lddy, T; aa_real scale; } bias_gradient;
+typedef struct bias_gradient {
+    aa_cpu *cpu;
+    aa_real *db;
+    const aa_real *dy;
+    size_t lddy, T;
+    aa_real scale;
+} bias_gradient;
 
 static void bias_columns(void *ctx, size_t begin, size_t end, int thread) {
     const bias_gradient *g = ctx;
@@ -339,12 +362,22 @@ static void bias_columns(void *ctx, size_t begin, size_t end, int thread) {
     g->cpu->k.sum_rows(g->db + begin, &g->scale, 0, g->dy + begin, g->lddy, g->T, end - begin);
 }
 
-void aa_linear_dw(aa_cpu *cpu, const aa_linear *lin, const aa_real *dy, size_t lddy, const aa_real *x,
-                  size_t ldx, size_t T, aa_real scale) {
+void aa_linear_dw(aa_cpu *cpu, const aa_linear *lin, const aa_real *dy, size_t lddy,
+                  const aa_real *x, size_t ldx, size_t T, aa_real scale) {
     double start = aa__begin(cpu);
-    product p = {.M = lin->n_out, .N = lin->n_in, .K = T, .a_is = A_TRANSPOSED, .a = dy, .lda = lddy,
-                 .a_scale = scale, .b_is = B_ROWS, .b = x, .ldb = ldx, .b_scale = 1,
-                 .c = lin->weight->grad, .ldc = lin->n_in};
+    product p = {.M = lin->n_out,
+                 .N = lin->n_in,
+                 .K = T,
+                 .a_is = A_TRANSPOSED,
+                 .a = dy,
+                 .lda = lddy,
+                 .a_scale = scale,
+                 .b_is = B_ROWS,
+                 .b = x,
+                 .ldb = ldx,
+                 .b_scale = 1,
+                 .c = lin->weight->grad,
+                 .ldc = lin->n_in};
     run_product(cpu, &p);
     if (lin->bias) {
         bias_gradient g = {cpu, lin->bias->grad, dy, lddy, T, scale};
@@ -353,11 +386,21 @@ void aa_linear_dw(aa_cpu *cpu, const aa_linear *lin, const aa_real *dy, size_t l
     aa__end(cpu, AA_PROF_LINEAR_DW, start, flop_of(T, p.M, p.N), bytes_of(T, p.M, p.N));
 }
 
-void aa_gemm(aa_cpu *cpu, aa_real *c, size_t ldc, const aa_real *a, size_t lda, const aa_real *b, size_t ldb,
-             bool transpose_b, size_t M, size_t N, size_t K, bool accumulate) {
+void aa_gemm(aa_cpu *cpu, aa_real *c, size_t ldc, const aa_real *a, size_t lda, const aa_real *b,
+             size_t ldb, bool transpose_b, size_t M, size_t N, size_t K, bool accumulate) {
     double start = aa__begin(cpu);
-    product p = {.M = M, .N = N, .K = K, .a = a, .lda = lda, .b_is = transpose_b ? B_TRANSPOSED : B_ROWS,
-                 .b = b, .ldb = ldb, .b_scale = 1, .c = c, .ldc = ldc, .from_zero = !accumulate};
+    product p = {.M = M,
+                 .N = N,
+                 .K = K,
+                 .a = a,
+                 .lda = lda,
+                 .b_is = transpose_b ? B_TRANSPOSED : B_ROWS,
+                 .b = b,
+                 .ldb = ldb,
+                 .b_scale = 1,
+                 .c = c,
+                 .ldc = ldc,
+                 .from_zero = !accumulate};
     run_product(cpu, &p);
     aa__end(cpu, AA_PROF_GEMM, start, flop_of(M, N, K), bytes_of(M, N, K));
 }

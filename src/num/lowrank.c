@@ -1,5 +1,5 @@
-/* num/lowrank: see lowrank.h. Threads take rows of Z, not tokens: each normal is drawn once per call and used
- * for all T rows, in the same order whatever the team. */
+/* num/lowrank: see lowrank.h. Threads take rows of Z, not tokens: each normal is drawn once per
+ * call and used for all T rows, in the same order whatever the team. */
 #include "base/rng.h"
 #include "num/lowrank.h"
 #include "num/num_int.h"
@@ -51,7 +51,8 @@ void aa_lowrank_add(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *p, size_
     double start = aa__begin(cpu);
     lowrank l = {.cpu = cpu, .y = y, .ldy = ldy, .p = p, .ldp = ldp, .T = T, .term = term};
     start_stream(&l);
-    if (T && term->n_out && (term->b || term->amplitude != 0)) aa_pool_run(cpu->pool, term->n_out, add_rows, &l);
+    if (T && term->n_out && (term->b || term->amplitude != 0))
+        aa_pool_run(cpu->pool, term->n_out, add_rows, &l);
     aa__end(cpu, AA_PROF_LOWRANK, start, 2.0 * (double)(T * term->n_out * term->rank),
             (double)sizeof(aa_real) * (double)(2 * T * term->n_out + term->n_out * term->rank));
 }

@@ -2,11 +2,11 @@
  *
  *   y[t,:] += scale * (B + amplitude * Z) p[t,:]        p = x A^T, [T,R]
  *
- * B is [n_out,R] (NULL: zero). Z is [n_out,R] standard normal, never stored: element (n,r) is number
- * n*R + r of the counter stream (seed, AA_RNG_PERTURB, stream), so that a forward pass, the update
- * and another machine replay the same Z. amplitude = 0 is LoRA (Hu et al. 2021, arXiv:2106.09685);
- * B fixed and amplitude = +-eps is a two-sided zeroth-order probe in the adapter's space (Spall 1992;
- * Malladi et al. 2023, arXiv:2305.17333).
+ * B is [n_out,R] (NULL: zero). Z is [n_out,R] standard normal, never stored: element (n,r) is
+ * number n*R + r of the counter stream (seed, AA_RNG_PERTURB, stream), so that a forward pass, the
+ * update and another machine replay the same Z. amplitude = 0 is LoRA (Hu et al. 2021,
+ * arXiv:2106.09685); B fixed and amplitude = +-eps is a two-sided zeroth-order probe in the
+ * adapter's space (Spall 1992; Malladi et al. 2023, arXiv:2305.17333).
  */
 #ifndef AA_NUM_LOWRANK_H
 #define AA_NUM_LOWRANK_H

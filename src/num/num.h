@@ -1,18 +1,19 @@
 /* num: the numerical kernels, and the team that runs them.
  *
- * Owns all arithmetic on arrays: matrix products, normalisation, rotary embedding, attention, SwiGLU,
- * cross-entropy, optimizer updates, half precision. It does not know what a transformer is.
+ * Owns all arithmetic on arrays: matrix products, normalisation, rotary embedding, attention,
+ * SwiGLU, cross-entropy, optimizer updates, half precision. It does not know what a transformer is.
  *
- * Three layers: num/scalar is the mathematics, naive and portable, in aa_real; num/avx2, num/avx512,
- * num/neon are the same functions for one instruction set, single-threaded, over rows or tiles
- * (kernels.def lists them all, one row each); the functions below split the work over the pool and
- * call the kernels chosen once in aa_cpu_new.
+ * Three layers: num/scalar is the mathematics, naive and portable, in aa_real; num/avx2,
+ * num/avx512, num/neon are the same functions for one instruction set, single-threaded, over rows
+ * or tiles (kernels.def lists them all, one row each); the functions below split the work over the
+ * pool and call the kernels chosen once in aa_cpu_new.
  *
  * Same bits for any number of threads and for any split of a batch into micro-batches: every output
  * element is one chain of operations whose order depends on shapes only. Matrix products: one FMA
  * chain over the reduction index in ascending order, carried through the output tile in memory.
- * Sums over tokens (weight gradients, norm and bias gradients, embedding gradient): ascending token,
- * accumulated into the given buffer. Sums over a whole array: fixed chunks, then chunks in order.
+ * Sums over tokens (weight gradients, norm and bias gradients, embedding gradient): ascending
+ * token, accumulated into the given buffer. Sums over a whole array: fixed chunks, then chunks in
+ * order.
  *
  * Matrices are row-major; ld* is the distance in elements between rows. T is the number of rows
  * (tokens) of an operand. No function allocates; scratch belongs to aa_cpu. Overlap of operands is
@@ -31,120 +32,135 @@
 typedef enum { AA_ISA_AUTO, AA_ISA_SCALAR, AA_ISA_NEON, AA_ISA_AVX2, AA_ISA_AVX512 } aa_isa;
 const char *aa_isa_name(aa_isa isa);
 
-typedef struct aa_cpu aa_cpu;            /* kernels chosen + pool + per-thread scratch + profile   */
+typedef struct aa_cpu aa_cpu;            /* kernels chosen + pool + per-thread scratch + profile */
 
 /* n_threads 0 = all cores. AUTO takes the widest set this processor has; the environment variable
  * AA_ISA=scalar|neon|avx2|avx512 overrides AUTO; an unavailable set is AA_EUNSUPPORTED naming what
- * there is.                                                                                       */
+ * there is. */
 aa_status aa_cpu_new(aa_cpu **out, int n_threads, aa_isa isa, aa_err *err) AA_MUST_USE;
 void aa_cpu_free(aa_cpu *cpu);
 aa_isa aa_cpu_isa(const aa_cpu *cpu);
 int aa_cpu_threads(const aa_cpu *cpu);
 aa_pool *aa_cpu_pool(aa_cpu *cpu);
-size_t aa_cpu_scratch_bytes(int n_threads);         /* what aa_cpu_new takes, for the plan          */
+size_t aa_cpu_scratch_bytes(int n_threads);         /* what aa_cpu_new takes, for the plan */
 bool aa_isa_available(aa_isa isa);
 
-/* Profile: one row per operation, wall seconds on the calling thread. Off by default; costs two clock
- * reads per operation when on. FLOP counts multiply-adds as 2; bytes are compulsory traffic.       */
-typedef struct aa_profile_row { const char *op; uint64_t calls; double wall_s, flop, bytes; } aa_profile_row;
+/* Profile: one row per operation, wall seconds on the calling thread. Off by default; costs two
+ * clock reads per operation when on. FLOP counts multiply-adds as 2; bytes are compulsory traffic.
+ */
+typedef struct aa_profile_row {
+    const char *op;
+    uint64_t calls;
+    double wall_s, flop, bytes;
+} aa_profile_row;
 void aa_cpu_profile(aa_cpu *cpu, bool on);           /* on: also clears */
-size_t aa_cpu_profile_rows(const aa_cpu *cpu, aa_profile_row *out, size_t max);  /* slowest first   */
+size_t aa_cpu_profile_rows(const aa_cpu *cpu, aa_profile_row *out, size_t max);  /* slowest first */
 
 /* Measured limits of this machine with the chosen kernels and threads: registers-only FMA chains,
- * and reading an array far larger than the caches. Best of repeats within about `seconds`.         */
+ * and reading an array far larger than the caches. Best of repeats within about `seconds`. */
 double aa_cpu_peak_gflops(aa_cpu *cpu, double seconds);
 double aa_cpu_read_gbs(aa_cpu *cpu, double seconds);
 
-/* ---- linear maps ------------------------------------------------------------------------------ */
+/* ---- linear maps ------------------------------------------------------------------------------
+ */
 
 size_t aa_linear_packed_size(const aa_cpu *cpu, const aa_linear *lin);   /* elements */
-void aa_linear_pack(aa_cpu *cpu, aa_linear *lin);    /* if lin->packed is there and out of date     */
+void aa_linear_pack(aa_cpu *cpu, aa_linear *lin);    /* if lin->packed is there and out of date */
 
-typedef struct aa_epilogue {             /* {0} with scale 1 is plain y = x W^T + b                */
-    aa_real scale;                       /* on the product and bias                                 */
-    const aa_real *residual; size_t ld_residual;     /* added after scaling; NULL: none. May be y.  */
-    bool accumulate;                     /* y += instead of y =; not together with residual         */
+typedef struct aa_epilogue {             /* {0} with scale 1 is plain y = x W^T + b */
+    aa_real scale;                       /* on the product and bias */
+    const aa_real *residual; size_t ld_residual; /* added after scaling; NULL: none. May be y. */
+    bool accumulate;                     /* y += instead of y =; not together with residual */
 } aa_epilogue;
 
-/* y[T,n_out] = residual + scale * (x[T,n_in] W^T + b). An out-of-date packed copy is refreshed.    */
+/* y[T,n_out] = residual + scale * (x[T,n_in] W^T + b). An out-of-date packed copy is refreshed. */
 void aa_linear_forward(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t T,
                        aa_linear *lin, const aa_epilogue *e);
-/* dx[T,n_in] = (accumulate ? dx : 0) + scale * dy[T,n_out] W                                        */
+/* dx[T,n_in] = (accumulate ? dx : 0) + scale * dy[T,n_out] W */
 void aa_linear_dx(aa_cpu *cpu, aa_real *dx, size_t lddx, const aa_real *dy, size_t lddy, size_t T,
                   const aa_linear *lin, aa_real scale, bool accumulate);
-/* W.grad[n_out,n_in] += scale * dy^T x;  b.grad += scale * sum_t dy                                */
+/* W.grad[n_out,n_in] += scale * dy^T x;  b.grad += scale * sum_t dy */
 void aa_linear_dw(aa_cpu *cpu, const aa_linear *lin, const aa_real *dy, size_t lddy,
                   const aa_real *x, size_t ldx, size_t T, aa_real scale);
 /* The general product for everything else: C[M,N] = (accumulate ? C : 0) + A op(B), op = none: B is
- * [K,N]; op = transpose: B is [N,K].                                                               */
+ * [K,N]; op = transpose: B is [N,K]. */
 void aa_gemm(aa_cpu *cpu, aa_real *c, size_t ldc, const aa_real *a, size_t lda, const aa_real *b,
              size_t ldb, bool transpose_b, size_t M, size_t N, size_t K, bool accumulate);
 
-/* ---- normalisation ---------------------------------------------------------------------------- */
+/* ---- normalisation ----------------------------------------------------------------------------
+ */
 
 /* Rows of width C; with heads > 1, each of T rows holds `heads` groups of C normalised on their own
- * (q/k norm), so there are T*heads statistics, token-major.                                        */
+ * (q/k norm), so there are T*heads statistics, token-major. */
 typedef struct aa_rows { size_t T, heads, C, ld; } aa_rows;
 
-/* y = x * rstd * w, rstd = 1/sqrt(mean(x^2) + eps). f64 sum of squares in the scalar reference, fixed lane
- * order in SIMD. y may be x. Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4.
- *   y [T,heads,C] out (ldy), rstd [T,heads] out (NULL: not kept), x in (rows.ld), w [C] in         */
+/* y = x * rstd * w, rstd = 1/sqrt(mean(x^2) + eps). f64 sum of squares in the scalar reference,
+ * fixed lane order in SIMD. y may be x. Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4. y
+ * [T,heads,C] out (ldy), rstd [T,heads] out (NULL: not kept), x in (rows.ld), w [C] in */
 void aa_rmsnorm_forward(aa_cpu *cpu, aa_real *y, size_t ldy, aa_real *rstd, const aa_real *x,
                         const aa_real *w, aa_rows rows, aa_real eps);
 /* dx = (accumulate ? dx : 0) + rstd * (w dy - x * rstd^2/C * sum(w dy x));  dw += sum dy x rstd
- *   dy (lddy) in; dx (rows.ld) may be dy when accumulate is false and lddy == rows.ld              */
+ *   dy (lddy) in; dx (rows.ld) may be dy when accumulate is false and lddy == rows.ld */
 void aa_rmsnorm_backward(aa_cpu *cpu, aa_real *dx, aa_real *dw, const aa_real *dy, size_t lddy,
                          const aa_real *x, const aa_real *w, const aa_real *rstd, aa_rows rows,
                          bool accumulate);
 
-/* ---- rotary position embedding ----------------------------------------------------------------- */
+/* ---- rotary position embedding -----------------------------------------------------------------
+ */
 
-/* Pairs are (i, i + D/2), the "rotate half" order of Hugging Face. table [n_pos][D]: cos of D/2 angles,
- * then sin. In place on heads*D columns of each row; pos[t] < n_pos. inverse: the transpose rotation
- * (backward). Su et al. 2021, arXiv:2104.09864.                                                    */
+/* Pairs are (i, i + D/2), the "rotate half" order of Hugging Face. table [n_pos][D]: cos of D/2
+ * angles, then sin. In place on heads*D columns of each row; pos[t] < n_pos. inverse: the transpose
+ * rotation (backward). Su et al. 2021, arXiv:2104.09864. */
 void aa_rope(aa_cpu *cpu, aa_real *x, size_t ld, size_t T, size_t heads, size_t D,
              const aa_real *table, const int32_t *pos, bool inverse);
 
-/* ---- attention --------------------------------------------------------------------------------- */
+/* ---- attention ---------------------------------------------------------------------------------
+ */
 
 /* B independent sequences. Query row i (0..n_query-1) of a sequence sees keys 0 .. n_key-n_query+i.
- * Query head h uses key/value head h / (H/K). Scale 1/sqrt(D). Rows of sequence b begin at b*n_query
- * (queries, outputs) and b*n_key (keys, values). Tiled: scratch does not grow with n_key.
- * Dao et al. 2022, arXiv:2205.14135; Milakov & Gimelshein 2018, arXiv:1805.02867.                  */
+ * Query head h uses key/value head h / (H/K). Scale 1/sqrt(D). Rows of sequence b begin at
+ * b*n_query (queries, outputs) and b*n_key (keys, values). Tiled: scratch does not grow with n_key.
+ * Dao et al. 2022, arXiv:2205.14135; Milakov & Gimelshein 2018, arXiv:1805.02867. */
 enum { AA_ATTENTION_MAX_D = 256 };        /* widest head */
 typedef struct aa_attention {
     size_t B, n_query, n_key, H, K, D;
     size_t ld_q, ld_k, ld_v, ld_o;
 } aa_attention;
 
-/* o out [B*n_query, H*D]; lse [B*n_query, H] out: log-sum-exp of scaled scores (NULL: not kept).   */
+/* o out [B*n_query, H*D]; lse [B*n_query, H] out: log-sum-exp of scaled scores (NULL: not kept). */
 void aa_attention_forward(aa_cpu *cpu, aa_real *o, aa_real *lse, const aa_real *q, const aa_real *k,
                           const aa_real *v, const aa_attention *a);
-/* n_query == n_key. dq, dk, dv overwritten, same strides as q, k, v. o, d_o use ld_o. delta [B*n_query, H] is
- * scratch from the caller (row sums of d_o * o).                                                   */
+/* n_query == n_key. dq, dk, dv overwritten, same strides as q, k, v. o, d_o use ld_o. delta
+ * [B*n_query, H] is scratch from the caller (row sums of d_o * o). */
 void aa_attention_backward(aa_cpu *cpu, aa_real *dq, aa_real *dk, aa_real *dv, const aa_real *d_o,
                            const aa_real *q, const aa_real *k, const aa_real *v, const aa_real *o,
                            const aa_real *lse, aa_real *delta, const aa_attention *a);
 
-/* ---- feed-forward, embedding, loss -------------------------------------------------------------- */
+/* ---- feed-forward, embedding, loss --------------------------------------------------------------
+ */
 
-/* gu [T,2F] holds gate then up. y[T,F] = silu(gate) * up. Shazeer 2020, arXiv:2002.05202.          */
+/* gu [T,2F] holds gate then up. y[T,F] = silu(gate) * up. Shazeer 2020, arXiv:2002.05202. */
 void aa_swiglu_forward(aa_cpu *cpu, aa_real *y, const aa_real *gu, size_t T, size_t F);
 /* dgu [T,2F] overwritten; may be gu. */
-void aa_swiglu_backward(aa_cpu *cpu, aa_real *dgu, const aa_real *dy, const aa_real *gu, size_t T, size_t F);
+void aa_swiglu_backward(aa_cpu *cpu, aa_real *dgu, const aa_real *dy, const aa_real *gu, size_t T,
+                        size_t F);
 
-void aa_embedding_forward(aa_cpu *cpu, aa_real *x, const aa_real *table, const int32_t *ids, size_t T, size_t C);
+void aa_embedding_forward(aa_cpu *cpu, aa_real *x, const aa_real *table, const int32_t *ids,
+                          size_t T, size_t C);
 /* table gradient rows: dtable[ids[t]] += dx[t], ascending t. */
-void aa_embedding_backward(aa_cpu *cpu, aa_real *dtable, const aa_real *dx, const int32_t *ids, size_t T, size_t C);
+void aa_embedding_backward(aa_cpu *cpu, aa_real *dtable, const aa_real *dx, const int32_t *ids,
+                           size_t T, size_t C);
 
-/* loss[t] = logsumexp(logits[t,:]) - logits[t,target[t]]; target < 0: masked, loss 0 and gradient 0.
- * gradient_scale != 0: logits is overwritten by gradient_scale * (softmax - onehot).               */
+/* loss[t] = logsumexp(logits[t,:]) - logits[t,target[t]]; target < 0: masked, loss 0 and gradient
+ * 0. gradient_scale != 0: logits is overwritten by gradient_scale * (softmax - onehot). */
 void aa_cross_entropy(aa_cpu *cpu, aa_real *loss, aa_real *logits, size_t ld, const int32_t *target,
                       size_t T, size_t V, aa_real gradient_scale);
 
-/* ---- arrays ------------------------------------------------------------------------------------- */
+/* ---- arrays -------------------------------------------------------------------------------------
+ */
 
-double aa_sum_squares(aa_cpu *cpu, const aa_real *x, size_t n);    /* f64, fixed chunks; NaN and Inf propagate */
+double aa_sum_squares(aa_cpu *cpu, const aa_real *x,
+                      size_t n); /* f64, fixed chunks; NaN and Inf propagate */
 void aa_zero(aa_cpu *cpu, aa_real *x, size_t n);
 void aa_axpy(aa_cpu *cpu, aa_real *y, aa_real a, const aa_real *x, size_t n);     /* y += a x */
 void aa_scale(aa_cpu *cpu, aa_real *x, aa_real a, size_t n);
@@ -152,14 +168,15 @@ void aa_scale(aa_cpu *cpu, aa_real *x, aa_real a, size_t n);
 /* One pass over parameter, gradient and moments:
  *   g = grad * grad_scale;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;
  *   w -= lr * (m/c1 / (sqrt(v/c2) + eps) + decay * w);  grad = 0
- * c1 = 1 - b1^t, c2 = 1 - b2^t. Loshchilov & Hutter 2019, arXiv:1711.05101 (decoupled decay).       */
+ * c1 = 1 - b1^t, c2 = 1 - b2^t. Loshchilov & Hutter 2019, arXiv:1711.05101 (decoupled decay). */
 typedef struct aa_adamw { aa_real lr, beta1, beta2, eps, decay, c1, c2, grad_scale; } aa_adamw;
-void aa_adamw_update(aa_cpu *cpu, aa_real *w, aa_real *grad, aa_real *m, aa_real *v, size_t n, const aa_adamw *h);
-/* w -= lr * (mom + decay*w), mom = momentum*mom + grad*grad_scale (mom NULL: plain); grad = 0.      */
+void aa_adamw_update(aa_cpu *cpu, aa_real *w, aa_real *grad, aa_real *m, aa_real *v, size_t n,
+                     const aa_adamw *h);
+/* w -= lr * (mom + decay*w), mom = momentum*mom + grad*grad_scale (mom NULL: plain); grad = 0. */
 void aa_sgd_update(aa_cpu *cpu, aa_real *w, aa_real *grad, aa_real *mom, size_t n, aa_real lr,
                    aa_real momentum, aa_real decay, aa_real grad_scale);
 
-/* Half precision, round to nearest even; NaN stays NaN. IEEE binary16 and bfloat16 as uint16_t.     */
+/* Half precision, round to nearest even; NaN stays NaN. IEEE binary16 and bfloat16 as uint16_t. */
 void aa_f16_from_f32(uint16_t *y, const float *x, size_t n);
 void aa_f32_from_f16(float *y, const uint16_t *x, size_t n);
 void aa_bf16_from_f32(uint16_t *y, const float *x, size_t n);

@@ -9,8 +9,8 @@
 #include "num/num.h"
 
 /* Blocking of the matrix products. A tile is mr x nr outputs in registers; kc reduction steps of a
- * panel of B (nr wide) stay in L1; mc rows of A and nc columns of B stay in L2. None of these numbers
- * changes a bit of any result.                                                                     */
+ * panel of B (nr wide) stay in L1; mc rows of A and nc columns of B stay in L2. None of these
+ * numbers changes a bit of any result. */
 typedef struct aa_gemm_shape { size_t mr, nr, kc, mc, nc; } aa_gemm_shape;
 
 /* One tile: for r < mr, j < nr
@@ -18,7 +18,7 @@ typedef struct aa_gemm_shape { size_t mr, nr, kc, mc, nc; } aa_gemm_shape;
  *   acc(r,j) = fma(a[r*a_row + k*a_k], b[k*NR + j], acc(r,j))
  * and then, if y is NULL, c[r*ldc + j] = acc, else
  *   y[r*ldy + j] = scale * (acc + bias[j]) + residual[r*ld_residual + j]
- * with bias and residual optional. b is a packed panel whose columns from nr to NR are zero.        */
+ * with bias and residual optional. b is a packed panel whose columns from nr to NR are zero. */
 typedef struct aa_tile {
     size_t mr, nr, kc;
     const aa_real *a; size_t a_row, a_k;
@@ -28,8 +28,8 @@ typedef struct aa_tile {
     aa_real *y; size_t ldy;
     const aa_real *bias, *residual; size_t ld_residual;
     aa_real scale;
-    /* Hints, not operands: sums that the next tile starts from (NULL: none; same ldc), and memory to have near
-     * soon, of which step k fetches the line at next_b + k*next_step (bytes).                        */
+    /* Hints, not operands: sums that the next tile starts from (NULL: none; same ldc), and memory
+     * to have near soon, of which step k fetches the line at next_b + k*next_step (bytes). */
     const aa_real *next_c;
     const aa_real *next_b; size_t next_step;
 } aa_tile;
@@ -37,12 +37,12 @@ typedef struct aa_tile {
 /* Packing. Both fill y[i*ldy + j] for j < width, zero from the given count on.
  *   pack_rows:        y[i*ldy + j] = scale * x[i*ldx + j],  i < n_rows, j < n
  *   pack_transposed:  y[i*ldy + j] = scale * x[j*ldx + i],  i < n,      j < n_rows
- * dot_rows: s[i] = q . x_i. sum_rows: y += p[i*p_step] x_i, ascending i, one chain per element.      */
+ * dot_rows: s[i] = q . x_i. sum_rows: y += p[i*p_step] x_i, ascending i, one chain per element. */
 
 /* Streaming softmax of one tile of scores. Row r sees columns c < first + r (clamped to 0..n).
  *   m' = max(m, max_c scale*s);  s = exp(scale*s - m') (0 where not seen);  l = l*e^(m-m') + sum s;
  *   o[r] *= e^(m-m')
- * m starts at -infinity, l and o at 0.                                                              */
+ * m starts at -infinity, l and o at 0. */
 typedef struct aa_softmax {
     aa_real *s; size_t lds, n_rows, n;
     ptrdiff_t first;
@@ -50,7 +50,7 @@ typedef struct aa_softmax {
     aa_real *m, *l, *o; size_t ldo, D;
 } aa_softmax;
 
-/* p = exp(scale*s - lse[r]) into s, scale * p * (dp - delta[r]) into dp; both 0 where not seen.      */
+/* p = exp(scale*s - lse[r]) into s, scale * p * (dp - delta[r]) into dp; both 0 where not seen. */
 typedef struct aa_softmax_grad {
     aa_real *s, *dp; size_t ld, n_rows, n;
     ptrdiff_t first;
@@ -73,26 +73,45 @@ typedef struct aa_kernels {
     aa_gemm_shape shape;
 } aa_kernels;
 
-void aa__kernels_choose(aa_kernels *out, aa_isa isa);     /* isa must be available, not AUTO          */
+void aa__kernels_choose(aa_kernels *out, aa_isa isa);     /* isa must be available, not AUTO */
 
-/* ---- the team ---------------------------------------------------------------------------------- */
+/* ---- the team ----------------------------------------------------------------------------------
+ */
 
-/* Elements of one thread's scratch: a block of A, a slab of B, sums in waiting. aa__kernels_choose checks that
- * every set's blocking fits; attention uses the whole.                                              */
+/* Elements of one thread's scratch: a block of A, a slab of B, sums in waiting. aa__kernels_choose
+ * checks that every set's blocking fits; attention uses the whole. */
 enum {
     AA_SCRATCH_A = 256 * 256, AA_SCRATCH_B = 256 * 512, AA_SCRATCH_C = 256 * 256,
     AA_SCRATCH = AA_SCRATCH_A + AA_SCRATCH_B + AA_SCRATCH_C
 };
 
 typedef enum {
-    AA_PROF_PACK, AA_PROF_LINEAR_FORWARD, AA_PROF_LINEAR_DX, AA_PROF_LINEAR_DW, AA_PROF_GEMM,
-    AA_PROF_RMSNORM, AA_PROF_RMSNORM_BACKWARD, AA_PROF_ROPE, AA_PROF_ATTENTION,
-    AA_PROF_ATTENTION_BACKWARD, AA_PROF_SWIGLU, AA_PROF_SWIGLU_BACKWARD, AA_PROF_EMBEDDING,
-    AA_PROF_EMBEDDING_BACKWARD, AA_PROF_CROSS_ENTROPY, AA_PROF_SUM_SQUARES, AA_PROF_ZERO, AA_PROF_AXPY,
-    AA_PROF_SCALE, AA_PROF_ADAMW, AA_PROF_SGD, AA_PROF_LOWRANK, AA_PROF_COUNT
+    AA_PROF_PACK,
+    AA_PROF_LINEAR_FORWARD,
+    AA_PROF_LINEAR_DX,
+    AA_PROF_LINEAR_DW,
+    AA_PROF_GEMM,
+    AA_PROF_RMSNORM,
+    AA_PROF_RMSNORM_BACKWARD,
+    AA_PROF_ROPE,
+    AA_PROF_ATTENTION,
+    AA_PROF_ATTENTION_BACKWARD,
+    AA_PROF_SWIGLU,
+    AA_PROF_SWIGLU_BACKWARD,
+    AA_PROF_EMBEDDING,
+    AA_PROF_EMBEDDING_BACKWARD,
+    AA_PROF_CROSS_ENTROPY,
+    AA_PROF_SUM_SQUARES,
+    AA_PROF_ZERO,
+    AA_PROF_AXPY,
+    AA_PROF_SCALE,
+    AA_PROF_ADAMW,
+    AA_PROF_SGD,
+    AA_PROF_LOWRANK,
+    AA_PROF_COUNT
 } aa_prof;
 
-enum { AA_CHUNKS_MAX = 8192 };            /* partial sums of one pass over an array                   */
+enum { AA_CHUNKS_MAX = 8192 };            /* partial sums of one pass over an array */
 
 struct aa_cpu {
     aa_kernels k;
@@ -122,13 +141,15 @@ static inline size_t aa__ceil_div(size_t a, size_t b) { return (a + b - 1) / b; 
 static inline size_t aa__round_up(size_t a, size_t b) { return aa__ceil_div(a, b) * b; }
 
 /* The i-th of `parts` nearly equal pieces of n begins here; the longer ones come first. */
-static inline size_t aa__split(size_t n, size_t parts, size_t i) { return n / parts * i + aa__min(i, n % parts); }
+static inline size_t aa__split(size_t n, size_t parts, size_t i) {
+    return n / parts * i + aa__min(i, n % parts);
+}
 
-/* Columns 0..n split over the threads in units of a cache line, for sums that run down the rows.   */
+/* Columns 0..n split over the threads in units of a cache line, for sums that run down the rows. */
 void aa__run_columns(aa_cpu *cpu, size_t n, aa_pool_fn *fn, void *ctx);
 enum { AA_COLUMN_UNIT = 16 };
 
-/* ---- reals --------------------------------------------------------------------------------------- */
+/* ---- reals ----------------------------------------------------------------------------------- */
 
 #ifdef AA_REAL_DOUBLE
 #define aa__exp exp

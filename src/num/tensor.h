@@ -19,7 +19,13 @@ typedef double aa_real;
 typedef float aa_real;
 #endif
 
-typedef enum { AA_KIND_EMBEDDING, AA_KIND_MATRIX, AA_KIND_HEAD, AA_KIND_NORM, AA_KIND_BIAS } aa_kind;
+typedef enum {
+    AA_KIND_EMBEDDING,
+    AA_KIND_MATRIX,
+    AA_KIND_HEAD,
+    AA_KIND_NORM,
+    AA_KIND_BIAS
+} aa_kind;
 
 typedef struct aa_tensor {
     char name[72];

@@ -146,18 +146,18 @@ static void report_progress(run *r, double loss, double lr, const aa_optim_resul
     const aa_position *at = &r->at;
     double train_s = at->train_s - r->train_before_s,
            tokens = (double)(at->tokens - r->tokens_before);
-    *p =
-        (aa_train_progress){.step = at->step,
-                            .tokens = at->tokens,
-                            .epoch = (double)at->tokens / r->job->n_epoch_tokens,
-                            .fraction = fmin(1, fraction_done(r)),
-                            .loss = loss,
-                            .loss_smooth = at->smooth_loss,
-                            .lr = lr,
-                            .grad_norm = o->grad_norm,
-                            .bits_per_byte = r->at.last_eval.tokens ? r->at.last_eval.bits_per_byte : NAN,
-                            .wall_s = at->elapsed_s,
-                            .tokens_per_s = tokens / train_s};
+    *p = (aa_train_progress){.step = at->step,
+                             .tokens = at->tokens,
+                             .epoch = (double)at->tokens / r->job->n_epoch_tokens,
+                             .fraction = fmin(1, fraction_done(r)),
+                             .loss = loss,
+                             .loss_smooth = at->smooth_loss,
+                             .lr = lr,
+                             .grad_norm = o->grad_norm,
+                             .bits_per_byte =
+                                 r->at.last_eval.tokens ? r->at.last_eval.bits_per_byte : NAN,
+                             .wall_s = at->elapsed_s,
+                             .tokens_per_s = tokens / train_s};
     p->share_of_peak = r->plan->peak_gflops > 0 ? p->tokens_per_s * r->plan->flop_per_token /
                                                       (r->plan->peak_gflops * 1e9)
                                                 : NAN;
@@ -227,7 +227,8 @@ static aa_status evaluate(run *r, aa_err *err) {
     }
     r->progress.bits_per_byte = r->at.last_eval.bits_per_byte;
     r->progress.wall_s = r->at.elapsed_s = now_s(r);
-    if (r->hooks->evaluated) r->hooks->evaluated(r->hooks->ctx, &r->progress, &r->at.last_eval, best);
+    if (r->hooks->evaluated)
+        r->hooks->evaluated(r->hooks->ctx, &r->progress, &r->at.last_eval, best);
     return aa_journal_eval(&r->journal, &r->progress, &r->at.last_eval, best, err);
 }
 
@@ -423,8 +424,9 @@ static void fill_result(const run *r, aa_train_result *out) {
     out->share_of_peak = r->plan->peak_gflops > 0 ? out->tokens_per_s * r->plan->flop_per_token /
                                                         (r->plan->peak_gflops * 1e9)
                                                   : NAN;
-    double bytes_per_token =
-        r->at.last_eval.tokens ? (double)r->at.last_eval.bytes / (double)r->at.last_eval.tokens : NAN;
+    double bytes_per_token = r->at.last_eval.tokens
+                                 ? (double)r->at.last_eval.bytes / (double)r->at.last_eval.tokens
+                                 : NAN;
     out->floor_loss = r->job->floor_nats_per_byte * bytes_per_token;
 }
 

@@ -1,5 +1,5 @@
-/* Tiled attention against the formula in double, forward and backward: grouped heads, odd widths, lengths around the
- * tile, queries after a prefix; and the same bits for any number of threads. */
+/* Tiled attention against the formula in double, forward and backward: grouped heads, odd widths,
+ * lengths around the tile, queries after a prefix; and the same bits for any number of threads. */
 #include "real.h"
 
 typedef struct naive { double *o, *lse, *dq, *dk, *dv; } naive;
@@ -13,7 +13,9 @@ static double *doubles(size_t n) {
 typedef struct operands { aa_real *q, *k, *v, *d_o; size_t nq, nk, no; } operands;
 
 static operands operands_of(const aa_attention *a) {
-    operands p = {.nq = a->B * a->n_query * a->ld_q, .nk = a->B * a->n_key * a->ld_k, .no = a->B * a->n_query * a->ld_o};
+    operands p = {.nq = a->B * a->n_query * a->ld_q,
+                  .nk = a->B * a->n_key * a->ld_k,
+                  .no = a->B * a->n_query * a->ld_o};
     p.q = numbers(p.nq, 1);
     p.k = numbers(p.nk, 2);
     p.v = numbers(a->B * a->n_key * a->ld_v, 3);
@@ -29,10 +31,12 @@ static void release(operands *p) {
 }
 
 /* One query of one head: probabilities p[0..n), its output, and what it adds to the gradients. */
-static void naive_query(const aa_attention *a, const operands *x, naive *r, size_t b, size_t h, size_t i, double *p, double *dp) {
+static void naive_query(const aa_attention *a, const operands *x, naive *r, size_t b, size_t h,
+                        size_t i, double *p, double *dp) {
     size_t kv = h / (a->H / a->K), n = a->n_key - a->n_query + i + 1, row = b * a->n_query + i;
     const aa_real *q = x->q + row * a->ld_q + h * a->D, *d_o = x->d_o + row * a->ld_o + h * a->D;
-    double scale = 1 / sqrt((double)a->D), top = -INFINITY, sum = 0, delta = 0, *o = r->o + row * a->ld_o + h * a->D;
+    double scale = 1 / sqrt((double)a->D), top = -INFINITY, sum = 0, delta = 0,
+           *o = r->o + row * a->ld_o + h * a->D;
     for (size_t j = 0; j < n; j++) {
         const aa_real *k = x->k + (b * a->n_key + j) * a->ld_k + kv * a->D;
         p[j] = 0;
@@ -52,7 +56,8 @@ static void naive_query(const aa_attention *a, const operands *x, naive *r, size
         delta += p[j] * dp[j];
     }
     for (size_t j = 0; j < n; j++) {
-        size_t at = (b * a->n_key + j) * a->ld_k + kv * a->D, at_v = (b * a->n_key + j) * a->ld_v + kv * a->D;
+        size_t at = (b * a->n_key + j) * a->ld_k + kv * a->D,
+               at_v = (b * a->n_key + j) * a->ld_v + kv * a->D;
         double ds = scale * p[j] * (dp[j] - delta);
         for (size_t d = 0; d < a->D; d++) {
             r->dq[row * a->ld_q + h * a->D + d] += ds * (double)x->k[at + d];
@@ -82,13 +87,16 @@ static void release_naive(naive *r) {
     aa_heap_free(r->dv);
 }
 
-/* Columns 0..width of rows of ld. Inputs are standard normal, so scores and probabilities carry errors of a few
- * eps * sqrt(D), and a sum over n queries n of them: n * eps with a factor of 16 covers both.        */
-static void near_rows(const char *name, const aa_real *got, const double *want, size_t n_rows, size_t ld, size_t width, double tol) {
+/* Columns 0..width of rows of ld. Inputs are standard normal, so scores and probabilities carry
+ * errors of a few eps * sqrt(D), and a sum over n queries n of them: n * eps with a factor of 16
+ * covers both. */
+static void near_rows(const char *name, const aa_real *got, const double *want, size_t n_rows,
+                      size_t ld, size_t width, double tol) {
     for (size_t i = 0; i < n_rows; i++)
         for (size_t j = 0; j < width; j++) {
             double g = (double)got[i * ld + j], w = want[i * ld + j];
-            if (!(fabs(g - w) <= tol * (1 + fabs(w)))) fail_msg("%s[%zu,%zu]: got %.9g, want %.9g, allowed %.3g", name, i, j, g, w, tol);
+            if (!(fabs(g - w) <= tol * (1 + fabs(w))))
+                fail_msg("%s[%zu,%zu]: got %.9g, want %.9g, allowed %.3g", name, i, j, g, w, tol);
         }
 }
 
@@ -100,7 +108,8 @@ static outputs run(aa_cpu *cpu, const aa_attention *a, const operands *x) {
                  numbers(a->B * a->n_key * a->ld_v, 9), zeros(n_stat)};
     aa_attention_forward(cpu, y.o, y.lse, x->q, x->k, x->v, a);
     if (a->n_query == a->n_key)
-        aa_attention_backward(cpu, y.dq, y.dk, y.dv, x->d_o, x->q, x->k, x->v, y.o, y.lse, y.delta, a);
+        aa_attention_backward(cpu, y.dq, y.dk, y.dv, x->d_o, x->q, x->k, x->v, y.o, y.lse, y.delta,
+                              a);
     return y;
 }
 
@@ -114,14 +123,23 @@ static void release_outputs(outputs *y) {
 }
 
 typedef struct shape { size_t B, n_query, n_key, H, K, D; } shape;
-static const shape shapes[] = {{1, 1, 1, 1, 1, 2}, {2, 5, 5, 2, 1, 20}, {1, 64, 64, 4, 2, 16}, {1, 65, 65, 2, 2, 64},
-                               {2, 130, 130, 6, 1, 24}, {1, 200, 200, 10, 2, 33}, {1, 1, 300, 8, 2, 64}, {3, 4, 90, 4, 4, 20},
-                               {2, 7, 139, 4, 2, 48}, {1, 100, 300, 9, 3, 128}, {1, 70, 70, 1, 1, 256}};
+static const shape shapes[] = {
+    {1, 1, 1, 1, 1, 2},      {2, 5, 5, 2, 1, 20},      {1, 64, 64, 4, 2, 16}, {1, 65, 65, 2, 2, 64},
+    {2, 130, 130, 6, 1, 24}, {1, 200, 200, 10, 2, 33}, {1, 1, 300, 8, 2, 64}, {3, 4, 90, 4, 4, 20},
+    {2, 7, 139, 4, 2, 48},   {1, 100, 300, 9, 3, 128}, {1, 70, 70, 1, 1, 256}};
 enum { N_SHAPES = sizeof shapes / sizeof *shapes };
 
 static aa_attention attention_of(shape s) {
-    return (aa_attention){.B = s.B, .n_query = s.n_query, .n_key = s.n_key, .H = s.H, .K = s.K, .D = s.D,
-                          .ld_q = s.H * s.D + 3, .ld_k = s.K * s.D + 1, .ld_v = s.K * s.D + 2, .ld_o = s.H * s.D + 5};
+    return (aa_attention){.B = s.B,
+                          .n_query = s.n_query,
+                          .n_key = s.n_key,
+                          .H = s.H,
+                          .K = s.K,
+                          .D = s.D,
+                          .ld_q = s.H * s.D + 3,
+                          .ld_k = s.K * s.D + 1,
+                          .ld_v = s.K * s.D + 2,
+                          .ld_o = s.H * s.D + 5};
 }
 
 static void test_against_formula(void **state) {
@@ -145,7 +163,8 @@ static void test_against_formula(void **state) {
             }
             aa_real *untouched = numbers(x.no, 9);
             for (size_t r = 0; r < nq; r++)
-                same_bits("beside o", y.o + r * a.ld_o + a.H * a.D, untouched + r * a.ld_o + a.H * a.D, a.ld_o - a.H * a.D);
+                same_bits("beside o", y.o + r * a.ld_o + a.H * a.D,
+                          untouched + r * a.ld_o + a.H * a.D, a.ld_o - a.H * a.D);
             aa_heap_free(untouched);
             release_outputs(&y);
             aa_cpu_free(cpu);
@@ -193,7 +212,8 @@ static void test_large_scores(void **state) {
         for (size_t i = 0; i < x.nk; i++) x.k[i] = i / a.ld_k == 3 ? 100 : -100;
         outputs y = run(cpu, &a, &x);
         near_real("o", y.o + 69 * a.ld_o, x.v + 3 * a.ld_v, a.D, 4 * REAL_EPS, 0);
-        for (size_t i = 0; i < 70; i++) assert_true(isfinite((double)y.dq[i * a.ld_q]) && isfinite((double)y.dk[i * a.ld_k]));
+        for (size_t i = 0; i < 70; i++)
+            assert_true(isfinite((double)y.dq[i * a.ld_q]) && isfinite((double)y.dk[i * a.ld_k]));
         release_outputs(&y);
         release(&x);
         aa_cpu_free(cpu);
@@ -201,7 +221,8 @@ static void test_large_scores(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_formula), cmocka_unit_test(test_same_bits),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_formula),
+                                       cmocka_unit_test(test_same_bits),
                                        cmocka_unit_test(test_large_scores)};
     return cmocka_run_group_tests_name("kernels_attention", tests, NULL, NULL);
 }

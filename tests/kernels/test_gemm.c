@@ -1,11 +1,12 @@
-/* Products over the team against naive double sums, and the two promises of num.h: the same bits for any number of
- * threads and for any split of the tokens. */
+/* Products over the team against naive double sums, and the two promises of num.h: the same bits
+ * for any number of threads and for any split of the tokens. */
 #include "real.h"
 
 typedef struct shape { size_t T, n_out, n_in; } shape;
-static const shape shapes[] = {{1, 1, 1}, {1, 33, 17}, {2, 100, 64}, {3, 7, 600}, {4, 64, 130}, {5, 31, 5}, {13, 29, 300},
-                               {29, 97, 71}, {64, 512, 40}, {130, 70, 520}, {37, 300, 512}, {300, 40, 33}, {600, 33, 20},
-                               {40, 140, 1021}};   /* rows of x 4 KiB apart */
+static const shape shapes[] = {{1, 1, 1},     {1, 33, 17},    {2, 100, 64},   {3, 7, 600},
+                               {4, 64, 130},  {5, 31, 5},     {13, 29, 300},  {29, 97, 71},
+                               {64, 512, 40}, {130, 70, 520}, {37, 300, 512}, {300, 40, 33},
+                               {600, 33, 20}, {40, 140, 1021}}; /* rows of x 4 KiB apart */
 enum { N_SHAPES = sizeof shapes / sizeof *shapes };
 
 typedef struct fixture {
@@ -15,15 +16,21 @@ typedef struct fixture {
     size_t T, ldx, ldy;
 } fixture;
 
-/* A map in two parts, as q|k|v and gate|up are. Rows of x and dy are longer than the map is wide. */
+/* A map in two parts, as q|k|v and gate|up are. Rows of x and dy are longer than the map is wide.
+ */
 static fixture fixture_of(shape s) {
     fixture f = {.T = s.T, .ldx = s.n_in + 3, .ldy = s.n_out + 5};
     size_t first = s.n_out / 2 + s.n_out % 2, sizes[2] = {first, s.n_out - first};
-    aa_real *w = numbers(s.n_out * s.n_in, 1), *dw = numbers(s.n_out * s.n_in, 2), *b = numbers(s.n_out, 3);
+    aa_real *w = numbers(s.n_out * s.n_in, 1), *dw = numbers(s.n_out * s.n_in, 2),
+            *b = numbers(s.n_out, 3);
     aa_real *db = numbers(s.n_out, 4);
     for (int i = 0; i < 2; i++) {
         size_t at = i ? first : 0;
-        f.weight[i] = (aa_tensor){.rows = sizes[i], .cols = s.n_in, .data = w + at * s.n_in, .grad = dw + at * s.n_in, .version = 1};
+        f.weight[i] = (aa_tensor){.rows = sizes[i],
+                                  .cols = s.n_in,
+                                  .data = w + at * s.n_in,
+                                  .grad = dw + at * s.n_in,
+                                  .version = 1};
         f.bias[i] = (aa_tensor){.rows = 1, .cols = sizes[i], .data = b + at, .grad = db + at};
     }
     f.lin = (aa_linear){.n_parts = s.n_out > 1 ? 2 : 1, .n_out = s.n_out, .n_in = s.n_in};
@@ -70,7 +77,8 @@ static dot dot_of(const aa_real *a, size_t sa, const aa_real *b, size_t sb, size
 
 static void near_dot(const char *name, aa_real got, double want, double bound, size_t t, size_t j) {
     if (!(fabs((double)got - want) <= bound + 4 * REAL_EPS * fabs(want)))
-        fail_msg("%s[%zu,%zu]: got %.9g, want %.9g, allowed %.3g", name, t, j, (double)got, want, bound);
+        fail_msg("%s[%zu,%zu]: got %.9g, want %.9g, allowed %.3g", name, t, j, (double)got, want,
+                 bound);
 }
 
 static void check_forward(aa_cpu *cpu, shape s, int kind) {
@@ -95,7 +103,8 @@ static void check_forward(aa_cpu *cpu, shape s, int kind) {
                 continue;
             }
             dot d = dot_of(f.x + t * f.ldx, 1, f.weight[0].data + j * s.n_in, 1, s.n_in);
-            double want = (double)e.scale * (d.sum + (bias ? (double)f.bias[0].data[j] : 0)) + (e.residual || e.accumulate ? old : 0);
+            double want = (double)e.scale * (d.sum + (bias ? (double)f.bias[0].data[j] : 0)) +
+                          (e.residual || e.accumulate ? old : 0);
             near_dot("y", y[t * f.ldy + j], want, d.bound + 8 * REAL_EPS * (fabs(old) + 4), t, j);
         }
     aa_heap_free(f.lin.packed);
@@ -118,13 +127,15 @@ static void check_backward(aa_cpu *cpu, shape s, bool accumulate) {
     fixture f = fixture_of(s);
     attach(&f, true);
     aa_real scale = accumulate ? AA_R(0.3) : 1, *dx = copy_of(f.x, s.T * f.ldx);
-    aa_real *old_dw = copy_of(f.weight[0].grad, s.n_out * s.n_in), *old_db = copy_of(f.bias[0].grad, s.n_out);
+    aa_real *old_dw = copy_of(f.weight[0].grad, s.n_out * s.n_in),
+            *old_db = copy_of(f.bias[0].grad, s.n_out);
     aa_linear_dx(cpu, dx, f.ldx, f.dy, f.ldy, s.T, &f.lin, scale, accumulate);
     for (size_t t = 0; t < s.T; t++)
         for (size_t i = 0; i < s.n_in; i++) {
             dot d = dot_of(f.dy + t * f.ldy, 1, f.weight[0].data + i, s.n_in, s.n_out);
             double old = accumulate ? (double)f.x[t * f.ldx + i] : 0;
-            near_dot("dx", dx[t * f.ldx + i], old + (double)scale * d.sum, 2 * d.bound + ((double)s.n_out + 8) * REAL_EPS * fabs(old), t, i);
+            near_dot("dx", dx[t * f.ldx + i], old + (double)scale * d.sum,
+                     2 * d.bound + ((double)s.n_out + 8) * REAL_EPS * fabs(old), t, i);
         }
     aa_linear_dw(cpu, &f.lin, f.dy, f.ldy, f.x, f.ldx, s.T, scale);
     for (size_t j = 0; j < s.n_out; j++) {
@@ -165,13 +176,16 @@ static void test_gemm(void **state) {
                 if (!turn(i, kind)) continue;
                 size_t M = shapes[i].T, N = shapes[i].n_out, K = shapes[i].n_in;
                 bool transpose = kind & 1, accumulate = kind & 2;
-                aa_real *a = numbers(M * K, 1), *b = numbers(N * K, 2), *old = numbers(M * N, 3), *c = copy_of(old, M * N);
+                aa_real *a = numbers(M * K, 1), *b = numbers(N * K, 2), *old = numbers(M * N, 3),
+                        *c = copy_of(old, M * N);
                 aa_gemm(cpu, c, N, a, K, b, transpose ? K : N, transpose, M, N, K, accumulate);
                 for (size_t m = 0; m < M; m++)
                     for (size_t n = 0; n < N; n++) {
-                        dot d = dot_of(a + m * K, 1, transpose ? b + n * K : b + n, transpose ? 1 : N, K);
+                        dot d = dot_of(a + m * K, 1, transpose ? b + n * K : b + n,
+                                       transpose ? 1 : N, K);
                         double was = accumulate ? (double)old[m * N + n] : 0;
-                        near_dot("c", c[m * N + n], was + d.sum, d.bound + ((double)K + 4) * REAL_EPS * fabs(was), m, n);
+                        near_dot("c", c[m * N + n], was + d.sum,
+                                 d.bound + ((double)K + 4) * REAL_EPS * fabs(was), m, n);
                     }
                 aa_heap_free(a);
                 aa_heap_free(b);
@@ -186,11 +200,15 @@ static void test_gemm(void **state) {
 typedef struct results { aa_real *y, *dx, *dw, *db; } results;
 
 static void compute(aa_cpu *cpu, fixture *f, results *r, size_t begin, size_t end) {
-    aa_epilogue e = {.scale = AA_R(0.7), .residual = f->residual + begin * f->ldy, .ld_residual = f->ldy};
+    aa_epilogue e = {
+        .scale = AA_R(0.7), .residual = f->residual + begin * f->ldy, .ld_residual = f->ldy};
     size_t T = end - begin;
-    aa_linear_forward(cpu, r->y + begin * f->ldy, f->ldy, f->x + begin * f->ldx, f->ldx, T, &f->lin, &e);
-    aa_linear_dx(cpu, r->dx + begin * f->ldx, f->ldx, f->dy + begin * f->ldy, f->ldy, T, &f->lin, AA_R(0.7), false);
-    aa_linear_dw(cpu, &f->lin, f->dy + begin * f->ldy, f->ldy, f->x + begin * f->ldx, f->ldx, T, AA_R(0.7));
+    aa_linear_forward(cpu, r->y + begin * f->ldy, f->ldy, f->x + begin * f->ldx, f->ldx, T, &f->lin,
+                      &e);
+    aa_linear_dx(cpu, r->dx + begin * f->ldx, f->ldx, f->dy + begin * f->ldy, f->ldy, T, &f->lin,
+                 AA_R(0.7), false);
+    aa_linear_dw(cpu, &f->lin, f->dy + begin * f->ldy, f->ldy, f->x + begin * f->ldx, f->ldx, T,
+                 AA_R(0.7));
 }
 
 static results results_of(fixture *f, shape s) {
@@ -267,8 +285,9 @@ static void test_packed_follows(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_forward), cmocka_unit_test(test_backward),
-                                       cmocka_unit_test(test_gemm), cmocka_unit_test(test_same_bits),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_forward),
+                                       cmocka_unit_test(test_backward), cmocka_unit_test(test_gemm),
+                                       cmocka_unit_test(test_same_bits),
                                        cmocka_unit_test(test_packed_follows)};
     return cmocka_run_group_tests_name("kernels_gemm", tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* Row and array operations through the door: small values worked out by hand or in double precision elsewhere, splits,
- * masks, NaN. */
+/* Row and array operations through the door: small values worked out by hand or in double precision
+ * elsewhere, splits, masks, NaN. */
 #include "num/lowrank.h"
 #include "real.h"
 
@@ -8,9 +8,11 @@
 
 static void test_norm_golden(void **state) {
     (void)state;
-    const aa_real x[4] = {1, 2, 3, 4}, w[4] = {1, AA_R(0.5), 2, 1}, dy[4] = {AA_R(0.1), AA_R(-0.2), AA_R(0.3), AA_R(0.4)};
+    const aa_real x[4] = {1, 2, 3, 4}, w[4] = {1, AA_R(0.5), 2, 1},
+                  dy[4] = {AA_R(0.1), AA_R(-0.2), AA_R(0.3), AA_R(0.4)};
     const aa_real want_y[4] = {AA_R(.365148), AA_R(.365148), AA_R(2.190889), AA_R(1.460593)};
-    const aa_real want_dx[4] = {AA_R(-.00365143), AA_R(-.11684729), AA_R(.09859016), AA_R(-.01460571)};
+    const aa_real want_dx[4] = {AA_R(-.00365143), AA_R(-.11684729), AA_R(.09859016),
+                                AA_R(-.01460571)};
     const aa_real want_dw[4] = {AA_R(.0365148), AA_R(-.1460593), AA_R(.3286333), AA_R(.5842370)};
     aa_rows rows = {1, 1, 4, 4};
     EACH_ISA(isa) {
@@ -25,7 +27,8 @@ static void test_norm_golden(void **state) {
     }
 }
 
-/* (1,2,3,4) at position 3, theta 1e4; the pairs of the source are neighbours, ours are halves apart. */
+/* (1,2,3,4) at position 3, theta 1e4; the pairs of the source are neighbours, ours are halves
+ * apart. */
 static void test_rope_golden(void **state) {
     (void)state;
     const int32_t pos = 3;
@@ -36,7 +39,8 @@ static void test_rope_golden(void **state) {
             table[p * 4 + i] = AA_R(cos(angle));
             table[p * 4 + 2 + i] = AA_R(sin(angle));
         }
-    const aa_real start[4] = {1, 3, 2, 4}, want[4] = {AA_R(-1.272233), AA_R(2.878668), AA_R(-1.838865), AA_R(4.088187)};
+    const aa_real start[4] = {1, 3, 2, 4},
+                  want[4] = {AA_R(-1.272233), AA_R(2.878668), AA_R(-1.838865), AA_R(4.088187)};
     EACH_ISA(isa) {
         aa_cpu *cpu = team(1, isa);
         aa_real x[4];
@@ -89,8 +93,14 @@ static void test_adamw_golden(void **state) {
         aa_cpu *cpu = team(1, isa);
         aa_real w = AA_R(.5), m = 0, v = 0, g = AA_R(.2);
         const aa_real want[2] = {AA_R(.49895000), AA_R(.49863174)};
-        aa_adamw h = {.lr = AA_R(1e-3), .beta1 = AA_R(.9), .beta2 = AA_R(.95), .eps = AA_R(1e-8), .decay = AA_R(.1),
-                      .c1 = AA_R(.1), .c2 = AA_R(.05), .grad_scale = 1};
+        aa_adamw h = {.lr = AA_R(1e-3),
+                      .beta1 = AA_R(.9),
+                      .beta2 = AA_R(.95),
+                      .eps = AA_R(1e-8),
+                      .decay = AA_R(.1),
+                      .c1 = AA_R(.1),
+                      .c2 = AA_R(.05),
+                      .grad_scale = 1};
         aa_adamw_update(cpu, &w, &g, &m, &v, 1, &h);
         near_real("w after 1", &w, &want[0], 1, 3e-7, 0);
         assert_true(g == 0);
@@ -149,20 +159,40 @@ static void test_not_finite(void **state) {
 }
 
 /* Everything else, in one go on one thread and in two parts on several: the same bits. */
-typedef struct state { aa_real *norm, *rstd, *dx, *dw, *rope, *glu, *dglu, *emb, *demb, *loss, *logits, *w, *g, *m, *v, *low; double squares; } everything;
+typedef struct state {
+    aa_real *norm, *rstd, *dx, *dw, *rope, *glu, *dglu, *emb, *demb, *loss, *logits, *w, *g, *m, *v,
+        *low;
+    double squares;
+} everything;
 enum { T = 37, HEADS = 3, C = 20, WIDTH = HEADS * C, V = 301, R = 5, N = 70001 };
 
 static everything start(void) {
-    everything s = {zeros(T * WIDTH), zeros(T * HEADS), numbers(T * WIDTH, 2), numbers(C, 3), numbers(T * WIDTH, 4), zeros(T * C),
-                    zeros(T * 2 * C), zeros(T * C), numbers(V * C, 5), zeros(T), numbers(T * V, 6), numbers(N, 7), numbers(N, 8),
-                    numbers(N, 9), numbers(N, 10), numbers(T * V, 11), 0};
+    everything s = {zeros(T * WIDTH),
+                    zeros(T * HEADS),
+                    numbers(T * WIDTH, 2),
+                    numbers(C, 3),
+                    numbers(T * WIDTH, 4),
+                    zeros(T * C),
+                    zeros(T * 2 * C),
+                    zeros(T * C),
+                    numbers(V * C, 5),
+                    zeros(T),
+                    numbers(T * V, 6),
+                    numbers(N, 7),
+                    numbers(N, 8),
+                    numbers(N, 9),
+                    numbers(N, 10),
+                    numbers(T * V, 11),
+                    0};
     for (size_t i = 0; i < N; i++) s.v[i] = AA_R(fabs((double)s.v[i]));
     return s;
 }
 
 static void tokens(aa_cpu *cpu, everything *s, size_t a, size_t b) {
-    aa_real *x = numbers(T * WIDTH, 20), *dy = numbers(T * WIDTH, 21), *w = numbers(C, 22), *table = numbers(T * C, 23);
-    aa_real *gu = numbers(T * 2 * C, 24), *vocab = numbers(V * C, 25), *p = numbers(T * R, 26), *lora = numbers(V * R, 27);
+    aa_real *x = numbers(T * WIDTH, 20), *dy = numbers(T * WIDTH, 21), *w = numbers(C, 22),
+            *table = numbers(T * C, 23);
+    aa_real *gu = numbers(T * 2 * C, 24), *vocab = numbers(V * C, 25), *p = numbers(T * R, 26),
+            *lora = numbers(V * R, 27);
     int32_t ids[T], pos[T];
     for (int i = 0; i < T; i++) {
         ids[i] = i % 7 * 40;
@@ -170,9 +200,17 @@ static void tokens(aa_cpu *cpu, everything *s, size_t a, size_t b) {
     }
     size_t n = b - a;
     aa_rows rows = {n, HEADS, C, WIDTH};
-    aa_lowrank low = {.n_out = V, .rank = R, .b = lora, .scale = AA_R(0.5), .amplitude = AA_R(0.1), .seed = 7, .stream = 3};
-    aa_rmsnorm_forward(cpu, s->norm + a * WIDTH, WIDTH, s->rstd + a * HEADS, x + a * WIDTH, w, rows, AA_R(1e-5));
-    aa_rmsnorm_backward(cpu, s->dx + a * WIDTH, s->dw, dy + a * WIDTH, WIDTH, x + a * WIDTH, w, s->rstd + a * HEADS, rows, true);
+    aa_lowrank low = {.n_out = V,
+                      .rank = R,
+                      .b = lora,
+                      .scale = AA_R(0.5),
+                      .amplitude = AA_R(0.1),
+                      .seed = 7,
+                      .stream = 3};
+    aa_rmsnorm_forward(cpu, s->norm + a * WIDTH, WIDTH, s->rstd + a * HEADS, x + a * WIDTH, w, rows,
+                       AA_R(1e-5));
+    aa_rmsnorm_backward(cpu, s->dx + a * WIDTH, s->dw, dy + a * WIDTH, WIDTH, x + a * WIDTH, w,
+                        s->rstd + a * HEADS, rows, true);
     aa_rope(cpu, s->rope + a * WIDTH, WIDTH, n, HEADS, C, table, pos + a, true);
     aa_swiglu_forward(cpu, s->glu + a * C, gu + a * 2 * C, n, C);
     aa_swiglu_backward(cpu, s->dglu + a * 2 * C, dy + a * C, gu + a * 2 * C, n, C);
@@ -185,8 +223,14 @@ static void tokens(aa_cpu *cpu, everything *s, size_t a, size_t b) {
 }
 
 static void arrays(aa_cpu *cpu, everything *s) {
-    aa_adamw h = {.lr = AA_R(1e-3), .beta1 = AA_R(.9), .beta2 = AA_R(.95), .eps = AA_R(1e-8), .decay = AA_R(.1), .c1 = AA_R(.1),
-                  .c2 = AA_R(.05), .grad_scale = AA_R(.5)};
+    aa_adamw h = {.lr = AA_R(1e-3),
+                  .beta1 = AA_R(.9),
+                  .beta2 = AA_R(.95),
+                  .eps = AA_R(1e-8),
+                  .decay = AA_R(.1),
+                  .c1 = AA_R(.1),
+                  .c2 = AA_R(.05),
+                  .grad_scale = AA_R(.5)};
     aa_adamw_update(cpu, s->w, s->g, s->m, s->v, N, &h);
     aa_axpy(cpu, s->g, AA_R(0.3), s->w, N);
     aa_scale(cpu, s->g, AA_R(0.7), N);
@@ -196,7 +240,8 @@ static void arrays(aa_cpu *cpu, everything *s) {
 }
 
 static void finish(everything *s) {
-    aa_real *all[] = {s->norm, s->rstd, s->dx, s->dw, s->rope, s->glu, s->dglu, s->emb, s->demb, s->loss, s->logits, s->w, s->g, s->m, s->v, s->low};
+    aa_real *all[] = {s->norm, s->rstd, s->dx,     s->dw, s->rope, s->glu, s->dglu, s->emb,
+                      s->demb, s->loss, s->logits, s->w,  s->g,    s->m,   s->v,    s->low};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) aa_heap_free(all[i]);
 }
 
@@ -244,7 +289,8 @@ static void test_norm_in_place(void **state) {
     (void)state;
     EACH_ISA(isa) {
         aa_cpu *cpu = team(2, isa);
-        aa_real *x = numbers(T * WIDTH, 1), *dy = numbers(T * WIDTH, 2), *w = numbers(C, 3), *y = zeros(T * WIDTH), *rstd = zeros(T * HEADS);
+        aa_real *x = numbers(T * WIDTH, 1), *dy = numbers(T * WIDTH, 2), *w = numbers(C, 3),
+                *y = zeros(T * WIDTH), *rstd = zeros(T * HEADS);
         aa_real *dx = zeros(T * WIDTH), dw[2][C] = {{0}};
         aa_rows rows = {T, HEADS, C, WIDTH};
         aa_rmsnorm_forward(cpu, y, WIDTH, rstd, x, w, rows, AA_R(1e-5));
@@ -265,8 +311,15 @@ static void test_low_rank(void **state) {
     (void)state;
     EACH_ISA(isa) {
         aa_cpu *cpu = team(2, isa);
-        aa_real *y = numbers(T * V, 1), *old = copy_of(y, T * V), *p = numbers(T * R, 2), *b = numbers(V * R, 3), *moved = copy_of(b, V * R);
-        aa_lowrank low = {.n_out = V, .rank = R, .b = b, .scale = AA_R(0.5), .amplitude = AA_R(0.25), .seed = 7, .stream = 3};
+        aa_real *y = numbers(T * V, 1), *old = copy_of(y, T * V), *p = numbers(T * R, 2),
+                *b = numbers(V * R, 3), *moved = copy_of(b, V * R);
+        aa_lowrank low = {.n_out = V,
+                          .rank = R,
+                          .b = b,
+                          .scale = AA_R(0.5),
+                          .amplitude = AA_R(0.25),
+                          .seed = 7,
+                          .stream = 3};
         float z[V * R];
         aa_rng stream;
         aa_rng_init(&stream, 7, AA_RNG_PERTURB, 3);
@@ -276,13 +329,15 @@ static void test_low_rank(void **state) {
             for (size_t n = 0; n < V; n++) {
                 double want = 0, size = 1;
                 for (size_t r = 0; r < R; r++) {
-                    double term = ((double)b[n * R + r] + 0.25 * (double)z[n * R + r]) * (double)p[t * R + r];
+                    double term =
+                        ((double)b[n * R + r] + 0.25 * (double)z[n * R + r]) * (double)p[t * R + r];
                     want += term;
                     size += fabs(term);
                 }
                 want = (double)old[t * V + n] + 0.5 * want;
                 if (fabs((double)y[t * V + n] - want) > (R + 4) * REAL_EPS * (size + fabs(want)))
-                    fail_msg("low rank [%zu,%zu]: %.9g, want %.9g", t, n, (double)y[t * V + n], want);
+                    fail_msg("low rank [%zu,%zu]: %.9g, want %.9g", t, n, (double)y[t * V + n],
+                             want);
             }
         /* The plain term at the point one step along Z is the probe there. */
         aa_lowrank_step(cpu, moved, AA_R(0.25), &low);
@@ -300,9 +355,10 @@ static void test_low_rank(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_norm_golden), cmocka_unit_test(test_rope_golden), cmocka_unit_test(test_swiglu_golden),
-        cmocka_unit_test(test_cross_entropy_golden), cmocka_unit_test(test_adamw_golden), cmocka_unit_test(test_sgd_golden),
-        cmocka_unit_test(test_not_finite), cmocka_unit_test(test_same_bits), cmocka_unit_test(test_norm_in_place),
-        cmocka_unit_test(test_low_rank)};
+        cmocka_unit_test(test_norm_golden),   cmocka_unit_test(test_rope_golden),
+        cmocka_unit_test(test_swiglu_golden), cmocka_unit_test(test_cross_entropy_golden),
+        cmocka_unit_test(test_adamw_golden),  cmocka_unit_test(test_sgd_golden),
+        cmocka_unit_test(test_not_finite),    cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_norm_in_place), cmocka_unit_test(test_low_rank)};
     return cmocka_run_group_tests_name("kernels_rows", tests, NULL, NULL);
 }

@@ -1,10 +1,16 @@
-/* Every row of kernels.def against the scalar reference, for every instruction set of this machine, at sizes
- * around the vector and tile widths and at addresses that no vector likes. A row without a check_<op> here does
- * not compile. Guard values behind every output catch a store too far. */
+/* Every row of kernels.def against the scalar reference, for every instruction set of this machine,
+ * at sizes around the vector and tile widths and at addresses that no vector likes. A row without a
+ * check_<op> here does not compile. Guard values behind every output catch a store too far. */
 #include "real.h"
 
-static const size_t sizes[] = {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 100, 127, 129, 200, 1003};
-enum { N_SIZES = sizeof sizes / sizeof *sizes, MAX_N = 1003, MAX_ROWS = 20, SPACE = MAX_ROWS * (MAX_N + 8) + 64 };
+static const size_t sizes[] = {1,  2,  3,  7,  8,  9,   15,  16,  17,  31,  32,
+                               33, 47, 63, 64, 65, 100, 127, 129, 200, 1003};
+enum {
+    N_SIZES = sizeof sizes / sizeof *sizes,
+    MAX_N = 1003,
+    MAX_ROWS = 20,
+    SPACE = MAX_ROWS * (MAX_N + 8) + 64
+};
 #define EACH_SIZE(n) for (size_t i_ = 0, n; i_ < N_SIZES && (n = sizes[i_], true); i_++)
 
 typedef struct pair { const aa_kernels *ref, *got; } pair;
@@ -13,7 +19,8 @@ typedef struct pair { const aa_kernels *ref, *got; } pair;
 typedef struct space { aa_real *a, *b, *x, *y, *z, *fresh; } space;
 
 static space begin(void) {
-    space s = {numbers(SPACE, 1), NULL, numbers(SPACE, 2), numbers(SPACE, 3), numbers(SPACE, 4), NULL};
+    space s = {numbers(SPACE, 1), NULL, numbers(SPACE, 2), numbers(SPACE, 3),
+               numbers(SPACE, 4), NULL};
     s.b = copy_of(s.a, SPACE);
     s.fresh = copy_of(s.a, SPACE);
     return s;
@@ -24,8 +31,11 @@ static void restart(space *s) {
     memcpy(s->b, s->fresh, SPACE * sizeof *s->b);
 }
 
-/* Whole spaces: what a kernel must not touch must be equal in bits, so abs is for what it computes. */
-static void compare(const char *name, const space *s, double rel, double abs) { near_real(name, s->b, s->a, SPACE, rel, abs); }
+/* Whole spaces: what a kernel must not touch must be equal in bits, so abs is for what it computes.
+ */
+static void compare(const char *name, const space *s, double rel, double abs) {
+    near_real(name, s->b, s->a, SPACE, rel, abs);
+}
 
 static void end(space *s) {
     aa_heap_free(s->a);
@@ -38,7 +48,8 @@ static void end(space *s) {
 
 static void check_gemm_shape(pair k) {
     aa_gemm_shape s = k.got->gemm_shape();
-    assert_true(s.mr > 0 && s.mr <= s.mc && s.nr <= s.nc && 64 % s.nr == 0 && AA_ATTENTION_MAX_D % s.nr == 0);
+    assert_true(s.mr > 0 && s.mr <= s.mc && s.nr <= s.nc && 64 % s.nr == 0 &&
+                AA_ATTENTION_MAX_D % s.nr == 0);
 }
 
 /* The two sets may differ in nr: each gets its own packing of the same B. */
@@ -46,23 +57,35 @@ static void check_gemm_tile(pair k) {
     enum { K = 37, LDA = 41, LDC = 70 };
     space s = begin();
     aa_real panel_ref[K * 64], panel_got[K * 64];
-    size_t mr_max = aa__min(k.got->shape.mr, 64), nr_max = aa__min(k.got->shape.nr, k.ref->shape.nr);
+    size_t mr_max = aa__min(k.got->shape.mr, 64),
+           nr_max = aa__min(k.got->shape.nr, k.ref->shape.nr);
     for (size_t mr = 1; mr <= mr_max; mr++)
         for (size_t nr = 1; nr <= nr_max; nr++)
             for (int form = 0; form < 12; form++) {
                 restart(&s);
-                aa_tile t = {.mr = mr, .nr = nr, .kc = form % 3 == 2 ? 0 : K, .a = s.x + 1, .a_row = form & 1 ? LDA : 1,
-                             .a_k = form & 1 ? 1 : LDA, .ldc = LDC, .from_zero = form % 4 == 1, .scale = AA_R(0.7),
-                             .bias = form & 1 ? s.y + 3 : NULL, .residual = form & 2 ? s.z + 5 : NULL, .ld_residual = 33};
-                k.ref->pack_rows(panel_ref, k.ref->shape.nr, s.y + 9, 40, K, nr, k.ref->shape.nr, 1);
-                k.got->pack_rows(panel_got, k.got->shape.nr, s.y + 9, 40, K, nr, k.got->shape.nr, 1);
+                aa_tile t = {.mr = mr,
+                             .nr = nr,
+                             .kc = form % 3 == 2 ? 0 : K,
+                             .a = s.x + 1,
+                             .a_row = form & 1 ? LDA : 1,
+                             .a_k = form & 1 ? 1 : LDA,
+                             .ldc = LDC,
+                             .from_zero = form % 4 == 1,
+                             .scale = AA_R(0.7),
+                             .bias = form & 1 ? s.y + 3 : NULL,
+                             .residual = form & 2 ? s.z + 5 : NULL,
+                             .ld_residual = 33};
+                k.ref->pack_rows(panel_ref, k.ref->shape.nr, s.y + 9, 40, K, nr, k.ref->shape.nr,
+                                 1);
+                k.got->pack_rows(panel_got, k.got->shape.nr, s.y + 9, 40, K, nr, k.got->shape.nr,
+                                 1);
                 for (int which = 0; which < 2; which++) {
                     aa_real *out = which ? s.b : s.a;
                     t.b = which ? panel_got : panel_ref;
                     t.c = out + 1;
                     t.y = form >= 6 ? out + 5001 : NULL;
                     t.ldy = LDC;
-                    for (size_t r = 0; r < mr; r++) {                 /* the reference has fewer rows */
+                    for (size_t r = 0; r < mr; r++) { /* the reference has fewer rows */
                         aa_tile one = t;
                         one.mr = 1;
                         one.a += r * t.a_row;
@@ -94,8 +117,10 @@ static void check_pack_transposed(pair k) {
     EACH_SIZE(n)
         for (size_t n_rows = 1; n_rows <= MAX_ROWS - 2; n_rows += 3) {
             restart(&s);
-            k.ref->pack_transposed(s.a + 1, MAX_ROWS, s.x + 1, n + 1, n_rows, n, n_rows + 2, AA_R(0.5));
-            k.got->pack_transposed(s.b + 1, MAX_ROWS, s.x + 1, n + 1, n_rows, n, n_rows + 2, AA_R(0.5));
+            k.ref->pack_transposed(s.a + 1, MAX_ROWS, s.x + 1, n + 1, n_rows, n, n_rows + 2,
+                                   AA_R(0.5));
+            k.got->pack_transposed(s.b + 1, MAX_ROWS, s.x + 1, n + 1, n_rows, n, n_rows + 2,
+                                   AA_R(0.5));
             compare("pack_transposed", &s, 0, 0);
         }
     end(&s);
@@ -144,8 +169,10 @@ static void check_rmsnorm_dx_rows(pair k) {
     EACH_SIZE(n)
         for (int accumulate = 0; accumulate < 2; accumulate++) {
             restart(&s);
-            k.ref->rmsnorm_dx_rows(s.a + 1, n + 1, s.x + 1, n + 2, s.y + 1, n, s.z + 1, rstd, 4, n, accumulate);
-            k.got->rmsnorm_dx_rows(s.b + 1, n + 1, s.x + 1, n + 2, s.y + 1, n, s.z + 1, rstd, 4, n, accumulate);
+            k.ref->rmsnorm_dx_rows(s.a + 1, n + 1, s.x + 1, n + 2, s.y + 1, n, s.z + 1, rstd, 4, n,
+                                   accumulate);
+            k.got->rmsnorm_dx_rows(s.b + 1, n + 1, s.x + 1, n + 2, s.y + 1, n, s.z + 1, rstd, 4, n,
+                                   accumulate);
             compare("rmsnorm_dx_rows", &s, 0, ((double)n + 20) * REAL_EPS * 40);
         }
     end(&s);
@@ -187,9 +214,12 @@ static void check_softmax_tile(pair k) {
                 for (size_t r = 0; r < ROWS; r++) {
                     m[r] = r % 3 ? AA_R(0.1) : -INFINITY;
                     l[r] = r % 3 ? 2 : 0;
-                    if (r % 3 == 0) memset(out + 1 + 5 + ROWS * (n + 1) + r * D, 0, D * sizeof *out);
+                    if (r % 3 == 0)
+                        memset(out + 1 + 5 + ROWS * (n + 1) + r * D, 0, D * sizeof *out);
                 }
-                aa_softmax t = {out + 1, n + 1, ROWS, n, first, AA_R(0.3), m, l, out + 6 + ROWS * (n + 1), D, D};
+                aa_softmax t = {
+                    out + 1, n + 1, ROWS, n, first, AA_R(0.3), m, l, out + 6 + ROWS * (n + 1),
+                    D,       D};
                 (which ? k.got : k.ref)->softmax_tile(&t);
             }
             compare("softmax_tile", &s, (8 + (double)n) * REAL_EPS, 8 * REAL_EPS);
@@ -206,7 +236,9 @@ static void check_softmax_grad_tile(pair k) {
             restart(&s);
             for (int which = 0; which < 2; which++) {
                 aa_real *out = which ? s.b : s.a;
-                aa_softmax_grad t = {out + 1, out + 1 + ROWS * (n + 1), n + 1, ROWS, n, first, AA_R(0.3), s.x, s.y, 2};
+                aa_softmax_grad t = {
+                    out + 1, out + 1 + ROWS * (n + 1), n + 1, ROWS, n, first, AA_R(0.3), s.x, s.y,
+                    2};
                 (which ? k.got : k.ref)->softmax_grad_tile(&t);
             }
             compare("softmax_grad_tile", &s, 20 * REAL_EPS, 200 * REAL_EPS);
@@ -232,7 +264,7 @@ static void check_swiglu_grad_row(pair k) {
     space s = begin();
     EACH_SIZE(n) {
         restart(&s);
-        memcpy(s.a + 1, s.x, 2 * n * sizeof *s.a);         /* in place: dgate, dup over gate, up      */
+        memcpy(s.a + 1, s.x, 2 * n * sizeof *s.a);         /* in place: dgate, dup over gate, up */
         memcpy(s.b + 1, s.x, 2 * n * sizeof *s.b);
         k.ref->swiglu_grad_row(s.a + 1, s.a + 1 + n, s.y + 1, s.a + 1, s.a + 1 + n, n);
         k.got->swiglu_grad_row(s.b + 1, s.b + 1 + n, s.y + 1, s.b + 1, s.b + 1 + n, n);
@@ -270,7 +302,8 @@ static void check_sum_squares(pair k) {
     space s = begin();
     EACH_SIZE(n) {
         double want = k.ref->sum_squares(s.x + 1, n), got = k.got->sum_squares(s.x + 1, n);
-        if (fabs(got - want) > (double)n * DBL_EPSILON * want) fail_msg("sum_squares(%zu): %.17g, want %.17g", n, got, want);
+        if (fabs(got - want) > (double)n * DBL_EPSILON * want)
+            fail_msg("sum_squares(%zu): %.17g, want %.17g", n, got, want);
     }
     end(&s);
 }
@@ -299,8 +332,14 @@ static void check_scale(pair k) {
 
 static void check_adamw(pair k) {
     space s = begin();
-    aa_adamw h = {.lr = AA_R(0.01), .beta1 = AA_R(0.9), .beta2 = AA_R(0.95), .eps = AA_R(1e-8), .decay = AA_R(0.1),
-                  .c1 = AA_R(0.19), .c2 = AA_R(0.0975), .grad_scale = AA_R(0.5)};
+    aa_adamw h = {.lr = AA_R(0.01),
+                  .beta1 = AA_R(0.9),
+                  .beta2 = AA_R(0.95),
+                  .eps = AA_R(1e-8),
+                  .decay = AA_R(0.1),
+                  .c1 = AA_R(0.19),
+                  .c2 = AA_R(0.0975),
+                  .grad_scale = AA_R(0.5)};
     EACH_SIZE(n) {
         restart(&s);
         for (int which = 0; which < 2; which++) {
@@ -315,7 +354,8 @@ static void check_adamw(pair k) {
 
 static void check_sgd(pair k) {
     space s = begin();
-    aa_sgd h = {.lr = AA_R(0.01), .momentum = AA_R(0.9), .decay = AA_R(0.1), .grad_scale = AA_R(0.5)};
+    aa_sgd h = {
+        .lr = AA_R(0.01), .momentum = AA_R(0.9), .decay = AA_R(0.1), .grad_scale = AA_R(0.5)};
     EACH_SIZE(n)
         for (int momentum = 0; momentum < 2; momentum++) {
             restart(&s);
@@ -341,11 +381,12 @@ static void check_read_probe(pair k) {
         want += (double)s.x[i];
         size += fabs((double)s.x[i]);
     }
-    if (fabs((double)sum - want) > 128 * REAL_EPS * size) fail_msg("read_probe: %g, want %g", (double)sum, want);
+    if (fabs((double)sum - want) > 128 * REAL_EPS * size)
+        fail_msg("read_probe: %g, want %g", (double)sum, want);
     end(&s);
 }
 
-/* ---- the walk ----------------------------------------------------------------------------------------- */
+/* ---- the walk -------------------------------------------------------------------------------- */
 
 typedef struct row { const char *op; aa_isa isa; void (*check)(pair); } row;
 #define scalar_ISA AA_ISA_SCALAR
@@ -364,7 +405,8 @@ static void test_all(void **state) {
     aa__kernels_choose(&ref, AA_ISA_SCALAR);
     for (size_t i = 0; i < sizeof all_rows / sizeof *all_rows; i++) {
         if (!aa_isa_available(all_rows[i].isa)) {
-            print_message("skipped: %s on %s, not on this processor\n", all_rows[i].op, aa_isa_name(all_rows[i].isa));
+            print_message("skipped: %s on %s, not on this processor\n", all_rows[i].op,
+                          aa_isa_name(all_rows[i].isa));
             continue;
         }
         aa_kernels got;
@@ -375,7 +417,8 @@ static void test_all(void **state) {
     assert_true(n_run >= 20);
 }
 
-/* Vector exp: within 2 ulp of the true value wherever that is a normal float, and right at the edges. */
+/* Vector exp: within 2 ulp of the true value wherever that is a normal float, and right at the
+ * edges. */
 static void test_exp(void **state) {
     (void)state;
     EACH_ISA(isa) {
@@ -396,7 +439,8 @@ static void test_exp(void **state) {
         assert_true(worst <= 2);
         aa_real x[8] = {-INFINITY, INFINITY, NAN, -1000, 1000, 0, -0.0f, AA_R(-103)}, y[8];
         k.exp_array(y, x, 8);
-        assert_true(y[0] == 0 && isinf((double)y[1]) && isnan((double)y[2]) && y[5] == 1 && y[6] == 1);
+        assert_true(y[0] == 0 && isinf((double)y[1]) && isnan((double)y[2]) && y[5] == 1 &&
+                    y[6] == 1);
         if (sizeof(aa_real) == 4) assert_true(y[3] == 0 && isinf((double)y[4]));
         assert_true((double)y[7] < 1e-44 && y[7] >= 0);
     }

@@ -49,7 +49,8 @@ static void test_profile(void **state) {
     const aa_profile_row *gemm = strcmp(rows[0].op, "gemm") == 0 ? &rows[0] : &rows[1];
     assert_string_equal(gemm->op, "gemm");
     assert_int_equal(gemm->calls, 3);
-    assert_true(gemm->flop == 3 * 2.0 * 64 * 64 * 64 && gemm->bytes == 3.0 * 3 * 64 * 64 * sizeof(aa_real));
+    assert_true(gemm->flop == 3 * 2.0 * 64 * 64 * 64 &&
+                gemm->bytes == 3.0 * 3 * 64 * 64 * sizeof(aa_real));
     assert_int_equal(aa_cpu_profile_rows(cpu, rows, 1), 1);
     aa_cpu_profile(cpu, true);
     assert_int_equal(aa_cpu_profile_rows(cpu, rows, 40), 0);
@@ -73,11 +74,14 @@ static void test_probes(void **state) {
     print_message("%.1f GB/s with one thread\n", gbs);
     assert_true(gbs > 0.1 && gbs < 1e4);
     aa_cpu_free(cpu);
-    assert_true(aa_cpu_scratch_bytes(3) - aa_cpu_scratch_bytes(2) == aa_cpu_scratch_bytes(2) - aa_cpu_scratch_bytes(1));
+    assert_true(aa_cpu_scratch_bytes(3) - aa_cpu_scratch_bytes(2) ==
+                aa_cpu_scratch_bytes(2) - aa_cpu_scratch_bytes(1));
     assert_true(aa_cpu_scratch_bytes(0) >= aa_cpu_scratch_bytes(1));
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_choice), cmocka_unit_test(test_profile), cmocka_unit_test(test_probes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_choice),
+                                       cmocka_unit_test(test_profile),
+                                       cmocka_unit_test(test_probes)};
     return cmocka_run_group_tests_name("kernels_team", tests, NULL, NULL);
 }

@@ -11,14 +11,16 @@ void check_status(aa_status st, const aa_err *err, const char *file, int line) {
     _fail(file, line);
 }
 
-#define CHECK_NEAR(suffix, type)                                                                                      \
-    void check_near_##suffix(const char *name, const type *got, const type *want, size_t n, double rel, double abs) { \
-        for (size_t i = 0; i < n; i++) {                                                                              \
-            double g = (double)got[i], w = (double)want[i];                                                           \
-            if (fabs(g - w) <= abs + rel * fabs(w)) continue;                                                         \
-            print_error("%s[%zu of %zu]: got %.9g, want %.9g, off by %.3g\n", name, i, n, g, w, g - w);               \
-            _fail(__FILE__, __LINE__);                                                                                \
-        }                                                                                                             \
+#define CHECK_NEAR(suffix, type)                                                                   \
+    void check_near_##suffix(const char *name, const type *got, const type *want, size_t n,        \
+                             double rel, double abs) {                                             \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            double g = (double)got[i], w = (double)want[i];                                        \
+            if (fabs(g - w) <= abs + rel * fabs(w)) continue;                                      \
+            print_error("%s[%zu of %zu]: got %.9g, want %.9g, off by %.3g\n", name, i, n, g, w,    \
+                        g - w);                                                                    \
+            _fail(__FILE__, __LINE__);                                                             \
+        }                                                                                          \
     }
 CHECK_NEAR(f32, float)
 CHECK_NEAR(f64, double)

@@ -313,8 +313,8 @@ static void help_is_wrapped(void **state) {
     assert_non_null(strstr(out.data, "\ntraining\n  --lr X"));
     assert_non_null(strstr(out.data, "--schedule cosine|wsd|constant\n"));
     assert_non_null(strstr(out.data, "[1e-3]"));
-    for (char *line = strtok(out.data, "\n"); line; line = strtok(NULL, "\n"))
-        assert_true(strlen(line) <= 60);
+    for (const char *line = out.data; *line; line += strcspn(line, "\n") + 1)
+        assert_true(strcspn(line, "\n") <= 60);
     aa_text_release(&out);
 }
 

@@ -1,4 +1,5 @@
-/* The vector vocabulary of num/simd in AVX2 with FMA: eight floats. See avx512/vec.h for the rules. */
+/* The vector vocabulary of num/simd in AVX2 with FMA: eight floats. See avx512/vec.h for the rules.
+ */
 #ifndef AA_NUM_AVX2_VEC_H
 #define AA_NUM_AVX2_VEC_H
 
@@ -24,10 +25,12 @@ static inline vec v_load_or(const float *p, size_t n, vec fill) {
 }
 static inline void v_store(float *p, vec x) { _mm256_storeu_ps(p, x); }
 static inline void v_store_n(float *p, vec x, size_t n) {
-    if (n == VL) _mm256_storeu_ps(p, x);  /* a masked store takes ten times as long on AMD              */
+    if (n == VL) _mm256_storeu_ps(p, x);  /* a masked store takes ten times as long on AMD */
     else _mm256_maskstore_ps(p, v_mask(n), x);
 }
-static inline vec v_keep_n(vec x, size_t n) { return _mm256_and_ps(x, _mm256_castsi256_ps(v_mask(n))); }
+static inline vec v_keep_n(vec x, size_t n) {
+    return _mm256_and_ps(x, _mm256_castsi256_ps(v_mask(n)));
+}
 static inline vec v_add(vec a, vec b) { return _mm256_add_ps(a, b); }
 static inline vec v_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
 static inline vec v_mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
@@ -37,11 +40,15 @@ static inline vec v_max(vec a, vec b) { return _mm256_max_ps(a, b); }
 static inline vec v_min(vec a, vec b) { return _mm256_min_ps(a, b); }
 static inline vec v_fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
 static inline vec v_fnma(vec a, vec b, vec c) { return _mm256_fnmadd_ps(a, b, c); }
-static inline vec v_round(vec a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline vec v_round(vec a) {
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 
-/* In two halves, each a power of two that a float can hold, so that results may overflow or be subnormal. */
+/* In two halves, each a power of two that a float can hold, so that results may overflow or be
+ * subnormal. */
 static inline vec v_scale2(vec a, vec n) {
-    __m256i k = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(k, 1), rest = _mm256_sub_epi32(k, half);
+    __m256i k = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(k, 1),
+            rest = _mm256_sub_epi32(k, half);
     __m256i bias = _mm256_set1_epi32(127);
     vec p = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, bias), 23));
     vec q = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(rest, bias), 23));

@@ -1,7 +1,8 @@
 /* The vector vocabulary of num/simd in AVX-512: sixteen floats.
  *
- * *_n work on the first n lanes (n <= VL): loads fill with zero (or `fill`), stores leave memory beyond alone.
- * v_max and v_min return their second operand when either is NaN, so that constants go first.         */
+ * *_n work on the first n lanes (n <= VL): loads fill with zero (or `fill`), stores leave memory
+ * beyond alone. v_max and v_min return their second operand when either is NaN, so that constants
+ * go first. */
 #ifndef AA_NUM_AVX512_VEC_H
 #define AA_NUM_AVX512_VEC_H
 
@@ -31,10 +32,12 @@ static inline vec v_div(vec a, vec b) { return _mm512_div_ps(a, b); }
 static inline vec v_sqrt(vec a) { return _mm512_sqrt_ps(a); }
 static inline vec v_max(vec a, vec b) { return _mm512_max_ps(a, b); }
 static inline vec v_min(vec a, vec b) { return _mm512_min_ps(a, b); }
-static inline vec v_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }        /* a*b + c  */
-static inline vec v_fnma(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); }      /* c - a*b  */
-static inline vec v_round(vec a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-static inline vec v_scale2(vec a, vec n) { return _mm512_scalef_ps(a, n); }              /* a * 2^n  */
+static inline vec v_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); } /* a*b + c */
+static inline vec v_fnma(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); } /* c - a*b */
+static inline vec v_round(vec a) {
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+static inline vec v_scale2(vec a, vec n) { return _mm512_scalef_ps(a, n); } /* a * 2^n */
 static inline float v_sum(vec a) { return _mm512_reduce_add_ps(a); }
 static inline float v_top(vec a) { return _mm512_reduce_max_ps(a); }
 
@@ -44,7 +47,8 @@ static inline wide w_high(vec a) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps
 static inline wide w_fma(wide a, wide b, wide c) { return _mm512_fmadd_pd(a, b, c); }
 static inline double w_sum(wide a) { return _mm512_reduce_add_pd(a); }
 
-/* x[i] lane j <-> x[j] lane i: pairs, quadruples of floats within 128 bits, then the 128-bit blocks. */
+/* x[i] lane j <-> x[j] lane i: pairs, quadruples of floats within 128 bits, then the 128-bit
+ * blocks. */
 static inline void v_transpose(vec x[VL]) {
     vec t[VL];
     for (int i = 0; i < 16; i += 4) {
@@ -56,8 +60,10 @@ static inline void v_transpose(vec x[VL]) {
         t[i + 3] = _mm512_shuffle_ps(b, d, 0xee);
     }
     for (int i = 0; i < 4; i++) {
-        vec a = _mm512_shuffle_f32x4(t[i], t[i + 4], 0x88), b = _mm512_shuffle_f32x4(t[i + 8], t[i + 12], 0x88);
-        vec c = _mm512_shuffle_f32x4(t[i], t[i + 4], 0xdd), d = _mm512_shuffle_f32x4(t[i + 8], t[i + 12], 0xdd);
+        vec a = _mm512_shuffle_f32x4(t[i], t[i + 4], 0x88),
+            b = _mm512_shuffle_f32x4(t[i + 8], t[i + 12], 0x88);
+        vec c = _mm512_shuffle_f32x4(t[i], t[i + 4], 0xdd),
+            d = _mm512_shuffle_f32x4(t[i + 8], t[i + 12], 0xdd);
         x[i] = _mm512_shuffle_f32x4(a, b, 0x88);
         x[i + 4] = _mm512_shuffle_f32x4(c, d, 0x88);
         x[i + 8] = _mm512_shuffle_f32x4(a, b, 0xdd);

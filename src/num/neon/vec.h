@@ -1,4 +1,5 @@
-/* The vector vocabulary of num/simd in NEON (AArch64): four floats. See avx512/vec.h for the rules. */
+/* The vector vocabulary of num/simd in NEON (AArch64): four floats. See avx512/vec.h for the rules.
+ */
 #ifndef AA_NUM_NEON_VEC_H
 #define AA_NUM_NEON_VEC_H
 
@@ -47,9 +48,11 @@ static inline vec v_fma(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }
 static inline vec v_fnma(vec a, vec b, vec c) { return vfmsq_f32(c, a, b); }
 static inline vec v_round(vec a) { return vrndnq_f32(a); }
 
-/* In two halves, each a power of two that a float can hold, so that results may overflow or be subnormal. */
+/* In two halves, each a power of two that a float can hold, so that results may overflow or be
+ * subnormal. */
 static inline vec v_scale2(vec a, vec n) {
-    int32x4_t k = vcvtnq_s32_f32(n), half = vshrq_n_s32(k, 1), rest = vsubq_s32(k, half), bias = vdupq_n_s32(127);
+    int32x4_t k = vcvtnq_s32_f32(n), half = vshrq_n_s32(k, 1), rest = vsubq_s32(k, half),
+              bias = vdupq_n_s32(127);
     vec p = vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(half, bias), 23));
     vec q = vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(rest, bias), 23));
     return vmulq_f32(vmulq_f32(a, p), q);
@@ -65,7 +68,8 @@ static inline wide w_fma(wide a, wide b, wide c) { return vfmaq_f64(c, a, b); }
 static inline double w_sum(wide a) { return vaddvq_f64(a); }
 
 static inline void v_transpose(vec x[VL]) {
-    vec a = vzip1q_f32(x[0], x[2]), b = vzip2q_f32(x[0], x[2]), c = vzip1q_f32(x[1], x[3]), d = vzip2q_f32(x[1], x[3]);
+    vec a = vzip1q_f32(x[0], x[2]), b = vzip2q_f32(x[0], x[2]), c = vzip1q_f32(x[1], x[3]),
+        d = vzip2q_f32(x[1], x[3]);
     x[0] = vzip1q_f32(a, c);
     x[1] = vzip2q_f32(a, c);
     x[2] = vzip1q_f32(b, d);

@@ -20,7 +20,8 @@ void aa_scale__scalar(aa_real *x, aa_real a, size_t n) {
     for (size_t i = 0; i < n; i++) x[i] *= a;
 }
 
-void aa_adamw__scalar(aa_real *w, aa_real *grad, aa_real *m, aa_real *v, size_t n, const aa_adamw *h) {
+void aa_adamw__scalar(aa_real *w, aa_real *grad, aa_real *m, aa_real *v, size_t n,
+                      const aa_adamw *h) {
     for (size_t i = 0; i < n; i++) {
         aa_real g = grad[i] * h->grad_scale;
         m[i] = h->beta1 * m[i] + (1 - h->beta1) * g;

@@ -33,8 +33,8 @@ void aa_gemm_tile__scalar(const aa_tile *t) {
     }
 }
 
-void aa_pack_rows__scalar(aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t n_rows, size_t n,
-                          size_t width, aa_real scale) {
+void aa_pack_rows__scalar(aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t n_rows,
+                          size_t n, size_t width, aa_real scale) {
     for (size_t i = 0; i < n_rows; i++)
         for (size_t j = 0; j < width; j++) y[i * ldy + j] = j < n ? scale * x[i * ldx + j] : 0;
 }
@@ -45,7 +45,8 @@ void aa_pack_transposed__scalar(aa_real *y, size_t ldy, const aa_real *x, size_t
         for (size_t j = 0; j < width; j++) y[i * ldy + j] = j < n_rows ? scale * x[j * ldx + i] : 0;
 }
 
-void aa_dot_rows__scalar(aa_real *s, const aa_real *q, const aa_real *x, size_t ldx, size_t n_rows, size_t n) {
+void aa_dot_rows__scalar(aa_real *s, const aa_real *q, const aa_real *x, size_t ldx, size_t n_rows,
+                         size_t n) {
     for (size_t i = 0; i < n_rows; i++) {
         aa_real sum = 0;
         for (size_t j = 0; j < n; j++) sum += q[j] * x[i * ldx + j];

@@ -1,4 +1,5 @@
-/* Rows, reference: normalisation, rotation, softmax, SwiGLU, cross-entropy as the formulas stand. */
+/* Rows, reference: normalisation, rotation, softmax, SwiGLU, cross-entropy as the formulas stand.
+ */
 #include <math.h>
 #include "num/num_int.h"
 
@@ -13,9 +14,9 @@ void aa_rmsnorm_rows__scalar(aa_real *y, size_t ldy, aa_real *rstd, const aa_rea
     }
 }
 
-void aa_rmsnorm_dx_rows__scalar(aa_real *dx, size_t lddx, const aa_real *dy, size_t lddy, const aa_real *x,
-                                size_t ldx, const aa_real *w, const aa_real *rstd, size_t n_rows, size_t n,
-                                bool accumulate) {
+void aa_rmsnorm_dx_rows__scalar(aa_real *dx, size_t lddx, const aa_real *dy, size_t lddy,
+                                const aa_real *x, size_t ldx, const aa_real *w, const aa_real *rstd,
+                                size_t n_rows, size_t n, bool accumulate) {
     for (size_t i = 0; i < n_rows; i++, dx += lddx, dy += lddy, x += ldx) {
         double sum = 0;
         for (size_t c = 0; c < n; c++) sum += (double)w[c] * (double)dy[c] * (double)x[c];
@@ -25,14 +26,16 @@ void aa_rmsnorm_dx_rows__scalar(aa_real *dx, size_t lddx, const aa_real *dy, siz
     }
 }
 
-void aa_rmsnorm_dw__scalar(aa_real *dw, const aa_real *dy, size_t lddy, const aa_real *x, size_t ldx,
-                           const aa_real *rstd, size_t rstd_step, size_t n_rows, size_t n) {
+void aa_rmsnorm_dw__scalar(aa_real *dw, const aa_real *dy, size_t lddy, const aa_real *x,
+                           size_t ldx, const aa_real *rstd, size_t rstd_step, size_t n_rows,
+                           size_t n) {
     for (size_t i = 0; i < n_rows; i++)
-        for (size_t c = 0; c < n; c++) dw[c] += dy[i * lddy + c] * (x[i * ldx + c] * rstd[i * rstd_step]);
+        for (size_t c = 0; c < n; c++)
+            dw[c] += dy[i * lddy + c] * (x[i * ldx + c] * rstd[i * rstd_step]);
 }
 
-void aa_rope_row__scalar(aa_real *x, size_t heads, size_t D, const aa_real *cosines, const aa_real *sines,
-                         aa_real sign) {
+void aa_rope_row__scalar(aa_real *x, size_t heads, size_t D, const aa_real *cosines,
+                         const aa_real *sines, aa_real sign) {
     size_t half = D / 2;
     for (size_t h = 0; h < heads; h++, x += D)
         for (size_t i = 0; i < half; i++) {
@@ -90,8 +93,8 @@ void aa_swiglu_row__scalar(aa_real *y, const aa_real *gate, const aa_real *up, s
     for (size_t i = 0; i < n; i++) y[i] = gate[i] * sigmoid(gate[i]) * up[i];
 }
 
-void aa_swiglu_grad_row__scalar(aa_real *dgate, aa_real *dup, const aa_real *dy, const aa_real *gate,
-                                const aa_real *up, size_t n) {
+void aa_swiglu_grad_row__scalar(aa_real *dgate, aa_real *dup, const aa_real *dy,
+                                const aa_real *gate, const aa_real *up, size_t n) {
     for (size_t i = 0; i < n; i++) {
         aa_real g = gate[i], u = up[i], s = sigmoid(g);
         dgate[i] = dy[i] * u * (s * (1 + g * (1 - s)));
@@ -99,7 +102,8 @@ void aa_swiglu_grad_row__scalar(aa_real *dgate, aa_real *dup, const aa_real *dy,
     }
 }
 
-aa_real aa_cross_entropy_row__scalar(aa_real *logits, size_t n, size_t target, aa_real gradient_scale) {
+aa_real aa_cross_entropy_row__scalar(aa_real *logits, size_t n, size_t target,
+                                     aa_real gradient_scale) {
     aa_real top = logits[0], wanted = logits[target];
     double sum = 0;
     for (size_t i = 1; i < n; i++)
