@@ -294,12 +294,13 @@ aa_status aa_source_digest(aa_digest *out, const char *path, aa_err *err) {
 /* ---- samples
  * --------------------------------------------------------------------------------------- */
 
-/* Training documents are taken while their share of the bytes seen is below limit / total: spread
+/* Documents are taken while what is taken stays below its share of the bytes seen so far: spread
  * evenly, never past the limit. If that takes none (one long document), the beginning of the source
- * is. */
+ * is taken. */
 typedef struct sampler {
     aa_text *out;
     size_t limit;
+    bool all;                              /* not only training documents */
     uint64_t train_bytes, all_bytes, seen; /* the first two from the first pass */
 } sampler;
 
@@ -313,8 +314,8 @@ static aa_status measure(void *ctx, const char *text, size_t n, aa_err *err) {
 
 static aa_status take(void *ctx, const char *text, size_t n, aa_err *err) {
     sampler *s = ctx;
-    uint64_t total = s->train_bytes ? s->train_bytes : s->all_bytes;
-    if (s->train_bytes && aa_part_of(aa_digest_bytes(text, n)) != AA_PART_TRAIN) return AA_OK;
+    uint64_t total = s->all ? s->all_bytes : s->train_bytes;
+    if (!s->all && aa_part_of(aa_digest_bytes(text, n)) != AA_PART_TRAIN) return AA_OK;
     s->seen += n + 2;
     double due =
         total <= s->limit ? (double)total : (double)s->seen / (double)total * (double)s->limit;
@@ -331,10 +332,11 @@ static aa_status take_head(void *ctx, const char *text, size_t n, aa_err *err) {
     return aa_text_status(s->out, err);
 }
 
-aa_status aa_source_sample(const char *source, size_t limit, aa_text *out, aa_err *err) {
+static aa_status sample(const char *source, size_t limit, bool all, aa_text *out, aa_err *err) {
     aa_text text = {0};
-    sampler s = {.out = &text, .limit = limit};
+    sampler s = {.out = &text, .limit = limit, .all = all};
     aa_status st = aa_documents(source, measure, &s, err);
+    if (!s.train_bytes) s.all = true; /* a corpus of one or two documents */
     if (!st) st = aa_documents(source, take, &s, err);
     if (!st && !text.len) st = aa_documents(source, take_head, &s, err);
     if (!st) {
@@ -343,4 +345,20 @@ aa_status aa_source_sample(const char *source, size_t limit, aa_text *out, aa_er
     }
     aa_text_release(&text);
     return st;
+}
+
+aa_status aa_source_sample(const char *source, size_t limit, aa_text *out, aa_err *err) {
+    return sample(source, limit, false, out, err);
+}
+
+aa_status aa_source_text(const char *source, size_t limit, aa_text *out, aa_err *err) {
+    aa_sys_info info;
+    if (aa_sys_stat(&info, source) || info.kind != AA_SYS_FILE || !info.size_bytes ||
+        info.size_bytes > limit || ends_in(source, ".jsonl"))
+        return sample(source, limit, true, out, err);
+    aa_sys_map map;
+    AA_TRY(aa_map_open(&map, source, err));
+    aa_text_add_bytes(out, map.data, map.size_bytes);
+    aa_sys_map_close(&map);
+    return aa_text_status(out, err);
 }

@@ -86,4 +86,9 @@ aa_status aa_tokenize(const char *source, const aa_tokenizer *tokenizer, aa_pool
  * each: what a tokenizer is trained on. */
 aa_status aa_source_sample(const char *source, size_t limit, aa_text *out, aa_err *err) AA_MUST_USE;
 
+/* The text of a source for a tokenizer that the user asked for: a text file as it is, else all its
+ * documents with a blank line after each; where that is more than `limit` bytes, documents spread
+ * evenly. */
+aa_status aa_source_text(const char *source, size_t limit, aa_text *out, aa_err *err) AA_MUST_USE;
+
 #endif

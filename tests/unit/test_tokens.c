@@ -235,6 +235,13 @@ static void test_round_trip(void **state) {
     check_ok(aa_source_sample(source, 3, &sample, &err)); /* less than a document: the beginning */
     assert_string_equal(sample.data, "wor");
     aa_text_release(&sample);
+    check_ok(aa_source_text(source, t.len, &sample, &err)); /* all of it, as it is */
+    assert_int_equal(sample.len, t.len);
+    assert_memory_equal(sample.data, t.data, t.len);
+    aa_text_release(&sample);
+    check_ok(aa_source_text(source, t.len - 1, &sample, &err));
+    assert_true(sample.len < t.len && sample.len > t.len * 9 / 10);
+    aa_text_release(&sample);
     aa_text_release(&s.all);
     aa_text_release(&t);
     aa_pool_free(pool);
