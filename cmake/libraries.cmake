@@ -16,7 +16,6 @@ endfunction()
 aa_find_library(jansson.h jansson)
 aa_find_library(pcre2.h pcre2-8)
 aa_find_library(utf8proc.h utf8proc)
-aa_find_library(ini.h inih)
 aa_find_library(xxhash.h)
 target_compile_definitions(aa_libraries INTERFACE UTF8PROC_STATIC PCRE2_STATIC
   PCRE2_CODE_UNIT_WIDTH=8)

@@ -1,6 +1,7 @@
 #include "base/json.h"
 #include <math.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/file.h"
@@ -9,16 +10,51 @@
 #define MAX_BYTES ((size_t)1 << 30)
 #define MAX_DEPTH 256
 
-/* jansson forgets on its way up that it was memory that ran out. */
-static _Thread_local bool no_memory;
+/* jansson does not survive every failed allocation: some are taken for syntax errors, one overruns
+ * its string buffer. So a failure leaves the parser by a jump past all of its frames, and what the
+ * parse took is freed here. For that, the blocks of one parse form a ring, each with its links in
+ * front; blocks taken outside a parse are rings of their own. */
+typedef struct link { struct link *prev, *next; } link;
 
-static void *json_alloc(size_t n) {
-    void *p = aa_heap_alloc(n, 1);
-    no_memory |= !p;
-    return p;
+static _Thread_local struct {
+    link ring;                           /* of the running parse; the head is no block */
+    bool active;
+    jmp_buf out;
+} parse;
+
+static void join(link *ring, link *b) {
+    *b = (link){.prev = ring, .next = ring->next};
+    ring->next->prev = b;
+    ring->next = b;
 }
 
-static void set_allocator(void) { json_set_alloc_funcs(json_alloc, aa_heap_free); }
+static void leave(link *b) {
+    b->prev->next = b->next;
+    b->next->prev = b->prev;
+}
+
+static void *json_alloc(size_t n) {
+    link *b = n > SIZE_MAX - sizeof *b ? NULL : aa_heap_alloc(sizeof *b + n, 1);
+    if (!b && parse.active) longjmp(parse.out, 1);
+    if (!b) return NULL;
+    *b = (link){b, b};
+    if (parse.active) join(&parse.ring, b);
+    return b + 1;
+}
+
+static void json_release(void *p) {
+    if (!p) return;
+    leave((link *)p - 1);
+    aa_heap_free((link *)p - 1);
+}
+
+void aa_json_free(char *dump) { json_release(dump); }
+
+static void free_ring(link *ring) {
+    while (ring->next != ring) json_release(ring->next + 1);
+}
+
+static void set_allocator(void) { json_set_alloc_funcs(json_alloc, json_release); }
 
 /* jansson bounds its recursion at 2048; our files never need that, and callers may recurse with
  * larger frames. */
@@ -46,9 +82,16 @@ aa_status aa_json_parse(json_t **out, const char *data, size_t n, const char *na
     if (too_deep(data, n))
         return aa_fail(err, AA_EFORMAT, "%s: nested deeper than %d levels", name, MAX_DEPTH);
     json_error_t e;
-    no_memory = false;
+    parse.ring = (link){&parse.ring, &parse.ring};
+    parse.active = true;
+    if (setjmp(parse.out)) {
+        parse.active = false;
+        free_ring(&parse.ring);
+        return aa_fail_memory(err, "parsing JSON", n);
+    }
     json_t *o = json_loadb(data ? data : "", n, JSON_REJECT_DUPLICATES, &e);
-    if (!o && no_memory) return aa_fail_memory(err, "parsing JSON", n);
+    parse.active = false;
+    leave(&parse.ring);
     if (!o)
         return aa_fail(err, AA_EFORMAT, "%s: line %d, column %d: %s", name, e.line, e.column,
                        e.text);
@@ -74,7 +117,7 @@ static aa_status wrong(const char *key, const char *name, const json_t *v, const
                            : json_is_array(v)  ? "an array"
                            : v                 ? "another value"
                                                : "nothing");
-    aa_heap_free(found);
+    aa_json_free(found);
     return st;
 }
 

@@ -13,6 +13,8 @@
 aa_status aa_json_parse(json_t **out, const char *data, size_t n, const char *name,
                         aa_err *err) AA_MUST_USE;
 aa_status aa_json_load(json_t **out, const char *path, aa_err *err) AA_MUST_USE;
+/* Frees what jansson's json_dumps returned. */
+void aa_json_free(char *dump);
 
 /* Getters: `name` is the file for messages. Absent or null keys take the default `def` where one is
  * given; the *_need forms fail with AA_EFORMAT. Range violations fail. */

@@ -26,7 +26,7 @@ static aa_status unsupported(const reader *r, const char *key, const json_t *fou
     char *text = found ? json_dumps(found, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
     aa_status st = aa_fail(r->err, AA_EUNSUPPORTED, "%s: \"%s\" is %.100s; supported: %s", r->name,
                            key, text ? text : "missing", known);
-    aa_heap_free(text);
+    aa_json_free(text);
     return st;
 }
 

@@ -540,7 +540,7 @@ static void add_value(const json_t *v, aa_text *t) {
             return;
         }
         aa__add_clean(t, dump, true);
-        aa_heap_free(dump);
+        aa_json_free(dump);
     }
 }
 

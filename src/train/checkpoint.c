@@ -223,7 +223,7 @@ static aa_status fill_directory(const char *dir, const aa_job *job, const aa_mod
 
 /* Renamed first: a directory that is called step-N is whole, at any moment. */
 static aa_status remove_checkpoint(const char *path, aa_err *err) {
-    char *aside = aa_heap_printf("%s.tmp", path);
+    char *aside = aa_heap_printf("%s.old.tmp", path);
     if (!aside) return aa_fail_memory(err, "a path", 0);
     int no = aa_sys_remove_tree(aside);
     if (!no) no = aa_sys_rename(path, aside);
