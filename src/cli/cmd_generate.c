@@ -2,13 +2,15 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/memory.h"
+#include "base/file.h"
 #include "cli/cli.h"
+#include "formats/safetensors.h"
 #include "infer/infer.h"
 
 enum { MAX_STOPS = 16 };
 
 typedef struct generate_values {
-    char *prompt, *stop; int64_t tokens, seed, threads, top_k, window, context;
+    char *prompt, *stop, *logits; int64_t tokens, seed, threads, top_k, window, context;
     double temperature, top_p, min_p, penalty; bool greedy, ignore_eos;
 } generate_values;
 
@@ -23,6 +25,8 @@ static const aa_opt generate_rows[] = {
      "go on after the end-of-text token"},
     {"context", "text", AA_OPT_INT, AT(context), "0", 0, 1e9, 0, "N",
      "positions to keep; 0: the model's window"},
+    {"logits", "text", AA_OPT_STRING, AT(logits), NULL, 0, 0, 0, "FILE",
+     "also write what follows the prompt: safetensors with `ids` and `logits`"},
     {"greedy", "sampling", AA_OPT_BOOL, AT(greedy), "no", 0, 0, 0, NULL,
      "always the likeliest token"},
     {"temperature", "sampling", AA_OPT_REAL, AT(temperature), "0.8", 0, 100, 0, "X",
@@ -76,6 +80,33 @@ static void print_json(const aa_generated *g, const char *prompt, aa_text *out) 
     aa_text_add(out, "}\n");
 }
 
+static aa_status write_logits(const aa_session *s, const aa_ids *ids, const char *path,
+                              aa_err *err) {
+    uint64_t V = (uint64_t)s->model->config.vocab;
+    const aa_st_entry entries[] = {
+        {.name = "ids", .dtype = AA_DTYPE_I32, .n_dims = 1, .shape = {ids->len}},
+        {.name = "logits", .dtype = AA_DTYPE_F32, .n_dims = 1, .shape = {V}}};
+    aa_outfile *f;
+    AA_TRY(aa_outfile_open(&f, path, err));
+    aa_status st = aa_safetensors_begin(f, entries, 2, NULL, 0, err);
+    if (st) {
+        aa_outfile_abort(f);
+        return st;
+    }
+    aa_outfile_write(f, ids->data, ids->len * sizeof *ids->data);
+    aa_outfile_write(f, s->logits, (size_t)V * sizeof *s->logits);
+    return aa_outfile_commit(f, NULL, err);
+}
+
+/* Before the generation, which reads the prompt again. */
+static aa_status save_logits(const generate_values *v, aa_session *s, aa_err *err) {
+    aa_ids ids = {0};
+    aa_status st = aa_session_read(s, v->prompt ? v->prompt : "", &ids, err);
+    if (!st) st = write_logits(s, &ids, v->logits, err);
+    aa_ids_release(&ids);
+    return st;
+}
+
 static aa_status generate(cli_call *call, aa_session *s, aa_err *err) {
     generate_values *v = call->opts.values;
     const char *stops[MAX_STOPS];
@@ -91,6 +122,7 @@ static aa_status generate(cli_call *call, aa_session *s, aa_err *err) {
                                     .repetition_window = v->window,
                                     .seed = (uint64_t)v->seed}};
     aa_generated out = {0};
+    if (v->logits) AA_TRY(save_logits(v, s, err));
     if (!call->json) {
         fputs(v->prompt ? v->prompt : "", stdout);
         g.on_text = stream;

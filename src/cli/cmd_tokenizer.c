@@ -50,7 +50,7 @@ static aa_status train_and_write(const tokenizer_values *v, aa_pool *pool, cli_c
                                  aa_err *err) {
     aa_text sample = {0}, json = {0};
     aa_tokenizer *t = NULL;
-    aa_status st = aa_source_sample(v->data, (size_t)v->sample, &sample, err);
+    aa_status st = aa_source_text(v->data, (size_t)v->sample, &sample, err);
     if (!st)
         st = aa_tokenizer_train(&t, pool, sample.data, sample.len, (size_t)v->vocab,
                                 (aa_split)v->split, err);

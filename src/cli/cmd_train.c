@@ -6,7 +6,7 @@
 #include "cli/cli.h"
 #include "sys/sys.h"
 
-#define PROBE_S 0.25 /* seconds for the FMA peak, so that shares of peak mean something */
+#define PROBE_S 0.05 /* seconds for the FMA peak, so that shares of peak mean something */
 
 typedef struct train_values {
     aa_train_options train;

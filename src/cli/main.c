@@ -64,19 +64,29 @@ static const cli_command *find_command(int argc, char **argv, int *used) {
     return NULL;
 }
 
-static int unknown_command(int argc, char **argv) {
-    char words[128];
-    bool group = false;
+static bool in_group(const cli_command *c, const char *group) {
+    size_t n = strlen(group);
+    return strncmp(c->words, group, n) == 0 && c->words[n] == ' ';
+}
+
+/* The commands that begin with this word, if there are any. */
+static bool help_group(const char *group, aa_text *out) {
+    bool any = false;
     for (size_t i = 0; i < N_COMMANDS; i++) {
-        size_t n = strlen(argv[0]);
-        group |= strncmp(commands[i]->words, argv[0], n) == 0 && commands[i]->words[n] == ' ';
+        if (!in_group(commands[i], group)) continue;
+        if (!any) aa_text_printf(out, "usage: autoane %s WORD [--option value ...]\n\n", group);
+        aa_text_printf(out, "  autoane %-18s %s\n", commands[i]->words, commands[i]->summary);
+        any = true;
     }
-    if (group) {
-        snprintf(words, sizeof words, "%s %s", argv[0], argc > 1 ? argv[1] : "");
-        fprintf(stderr, "autoane: '%s' is not complete or not known; there are:\n", words);
-        for (size_t i = 0; i < N_COMMANDS; i++)
-            if (strncmp(commands[i]->words, argv[0], strlen(argv[0])) == 0)
-                fprintf(stderr, "  autoane %-18s %s\n", commands[i]->words, commands[i]->summary);
+    return any;
+}
+
+static int unknown_command(int argc, char **argv) {
+    aa_text group = {0};
+    if (help_group(argv[0], &group)) {
+        fprintf(stderr, "autoane: '%s%s%s' is not a command\n%s", argv[0], argc > 1 ? " " : "",
+                argc > 1 ? argv[1] : "", group.data ? group.data : "");
+        aa_text_release(&group);
         return 2;
     }
     const char *near = aa_nearest(argv[0], command_words, commands, N_COMMANDS);
@@ -180,6 +190,7 @@ int main(int argc, char **argv) {
     }
     int used = 0;
     const cli_command *c = find_command(argc, argv, &used);
+    if (!c && help && argc == 1 && help_group(argv[0], &text)) return print_text(&text, 0);
     if (!c) return unknown_command(argc, argv);
     if (help) {
         help_command(c, width_of(1), &text);

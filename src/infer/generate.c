@@ -191,12 +191,16 @@ static aa_status decode_loop(aa_session *s, const aa_generation *g, aa_generated
     return AA_OK;
 }
 
+aa_status aa_session_read(aa_session *s, const char *prompt, aa_ids *ids, aa_err *err) {
+    AA_TRY(read_prompt(s, prompt, ids, err));
+    return prefill(s, ids->len, err);
+}
+
 aa_status aa_generate(aa_session *s, const char *prompt, const aa_generation *g, aa_generated *out,
                       aa_err *err) {
     aa_generated made = {0};
     double start = aa_sys_clock_s();
-    aa_status st = read_prompt(s, prompt, &made.prompt_ids, err);
-    if (!st) st = prefill(s, made.prompt_ids.len, err);
+    aa_status st = aa_session_read(s, prompt, &made.prompt_ids, err);
     double first = aa_sys_clock_s();
     if (!st) st = decode_loop(s, g, &made, err);
     made.prefill_s = first - start;

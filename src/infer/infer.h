@@ -42,6 +42,9 @@ aa_status aa_session_init(aa_session *out, aa_model *m, const aa_tokenizer *t, a
                           size_t capacity, const int32_t *active_ids, const int32_t *compact_map,
                           aa_err *err) AA_MUST_USE;
 void aa_session_close(aa_session *s);
+/* Starts over with a prompt: its ids (special tokens recognised, bos as the tokenizer says; an
+ * empty prompt is bos or eos) are appended to *ids, and s->logits is what follows the last one. */
+aa_status aa_session_read(aa_session *s, const char *prompt, aa_ids *ids, aa_err *err) AA_MUST_USE;
 
 /* ---- sampling ------------------------------------------------------------------------------- */
 

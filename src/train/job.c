@@ -152,7 +152,12 @@ static aa_status choose_tokenizer(aa_job *job, const char *source, aa_source *ba
 static aa_digest tokens_identity(const aa_tokens *t) {
     size_t n = t->map.size_bytes < ((size_t)1 << 20) ? t->map.size_bytes : (size_t)1 << 20;
     aa_digest d = aa_digest_bytes(t->map.data, n);
-    d.lo ^= t->n_tokens;
+    /* Our own format ends with the digest of everything. */
+    if (t->map.size_bytes > n) {
+        aa_digest tail = aa_digest_bytes(t->map.data + t->map.size_bytes - 128, 128);
+        d.lo ^= tail.lo;
+    }
+    d.hi ^= t->n_tokens;
     return d;
 }
 

@@ -8,6 +8,7 @@
  * checkpoint records (offsets, sums, what is due next) is brought up to date before it is written,
  * so that a resumed run cannot tell that it was interrupted. */
 #include "train/train.h"
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,6 +28,7 @@
 typedef struct run {
     aa_job *job; const aa_plan *plan; aa_cpu *cpu; const aa_train_hooks *hooks;
     const char *dir;
+    int lock;                             /* held on the journal for the whole run; -1: not yet */
     aa_train_memory mem;
     aa_backend backend;
     aa_schedule schedule;
@@ -333,7 +335,6 @@ static aa_status begin_new(run *r, const char *journal, aa_err *err) {
                        "'%s' already holds a run; continue it with `autoane train --resume %s` or "
                        "choose another --out",
                        r->dir, r->dir);
-    AA_TRY(aa_make_dirs(r->dir, err));
     AA_TRY(write_config(r, err));
     AA_TRY(aa_journal_writer_open(&r->journal, journal, 0, err));
     r->at = (aa_position){.rng_seed = (uint64_t)o->seed,
@@ -377,6 +378,15 @@ static aa_status make_session(run *r, aa_err *err) {
     return r->mean_logit ? AA_OK : aa_fail_memory(err, "the mean logits", 0);
 }
 
+/* One process at a time in a run directory. */
+static aa_status lock_run(run *r, const char *journal, bool resume, aa_err *err) {
+    if (!resume) AA_TRY(aa_make_dirs(r->dir, err));
+    int no = aa_sys_lock(journal, &r->lock);
+    if (no == EWOULDBLOCK)
+        return aa_fail(err, AA_EBUSY, "another process is training in '%s'", r->dir);
+    return no ? aa_fail_errno(err, no, "cannot lock", journal) : AA_OK;
+}
+
 static aa_status begin(run *r, bool resume, aa_err *err) {
     const aa_train_options *o = r->job->o;
     aa_optim_options optim = aa_train_optim_options(o);
@@ -396,7 +406,8 @@ static aa_status begin(run *r, bool resume, aa_err *err) {
     r->start_s = aa_sys_clock_s();
     char *journal = aa_path_join(r->dir, "journal.jsonl");
     if (!journal) return aa_fail_memory(err, "a path", 0);
-    aa_status st = resume ? begin_resumed(r, journal, err) : begin_new(r, journal, err);
+    aa_status st = lock_run(r, journal, resume, err);
+    if (!st) st = resume ? begin_resumed(r, journal, err) : begin_new(r, journal, err);
     aa_heap_free(journal);
     r->elapsed_before_s = r->at.elapsed_s;
     r->train_before_s = r->at.train_s;
@@ -470,11 +481,12 @@ static void release(run *r) {
     if (r->backend.release) r->backend.release(r->backend.self);
     aa_heap_free(r->mean_logit);
     aa_train_memory_release(&r->mem);
+    if (r->lock >= 0) aa_sys_unlock(r->lock);
 }
 
 aa_status aa_train(aa_job *job, const aa_plan *plan, aa_cpu *cpu, bool resume,
                    const aa_train_hooks *hooks, aa_train_result *out, aa_err *err) {
-    run r = {.job = job, .plan = plan, .cpu = cpu, .hooks = hooks, .dir = job->o->out};
+    run r = {.job = job, .plan = plan, .cpu = cpu, .hooks = hooks, .dir = job->o->out, .lock = -1};
     aa_status st = begin(&r, resume, err);
     bool began = st == AA_OK;
     while (!st && fraction_done(&r) < 1) {

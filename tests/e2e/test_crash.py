@@ -70,7 +70,7 @@ def killed_again_and_again():
     seconds, draw = reference(), random.Random(12)
     shutil.rmtree("hunted", ignore_errors=True)
     for i in range(60):
-        delay = draw.uniform(0.05, seconds / 2)
+        delay = draw.uniform(0.2, 1.0) * seconds
         process = start(*go_on("hunted", "--threads", 1 + i % 3))
         result = end_after(process, delay, signal.SIGKILL)
         if result.status == 0:

@@ -83,6 +83,17 @@ def text_file():
     return "text.jsonl"
 
 
+def same_logits(where, model):
+    """What follows each of five prompts, three of them longer than 64 tokens."""
+    for prompt in ("A", "Once upon a time", "It was a warm day. " * 5, "Rain? " * 20,
+                   "The mole dug and dug, and then it slept until the spring came. " * 4):
+        done("generate", where, "--prompt", prompt, "--tokens", "1", "--logits", "l.safetensors")
+        ours = load_file("l.safetensors")
+        theirs = model(ours["ids"].long()[None]).logits[0, -1]
+        off = (ours["logits"] - theirs).abs().max().item()
+        check(off <= TOLERANCE, f"{where}: logits differ by {off:.2e} after {prompt[:20]!r}")
+
+
 @torch.no_grad()
 def same_answers(where, model):
     """autoane on the directory `where` computes what `model` computes. Returns its greedy ids."""
@@ -92,6 +103,7 @@ def same_answers(where, model):
     check(abs(loss["loss"] - theirs) <= TOLERANCE,
           f"{where}: loss {loss['loss']:.7f}, transformers {theirs:.7f}")
 
+    same_logits(where, model)
     prompt = "Once there was a small bird who lost its hat. " * 2
     ours = done("generate", where, "--prompt", prompt, "--tokens", TOKENS, "--greedy",
                 "--ignore-eos", "--json").json()

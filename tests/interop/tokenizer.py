@@ -26,7 +26,8 @@ TRAIN_BYTES = 600_000
 VOCAB = 3000
 
 WORDS = ("the and ing house Straße naïve café e\u0301te\u0301 don't I'LL we've it's x'ſ HTTP "
-         "foo_bar <|endoftext|> Ω привет мир שלום مرحبا नमस्ते สวัสดี 日本語 中文字符 한국어 ｆｕｌｌ ℌ ﬁ").split()
+         "foo_bar <|endoftext|> Ω привет мир שלום مرحبا नमस्ते สวัสดี 日本語 中文字符 한국어 "
+         "ｆｕｌｌ ℌ ﬁ").split()
 SPACES = [" ", "  ", "\t", "\n", "\r\n", "\n\n", "\u00a0", "\u2003", "\u3000", "\u2028", "\x0b",
           "\x0c", "\x85", "   ", "\n  ", "\u200b", "\u180e", "\u1680", " \n", "\t\t"]
 EMOJI = ["😀", "👩\u200d👩\u200d👧", "🇩🇪", "👍🏽", "☃\ufe0f", "🧑🏿\u200d🚀"]
