@@ -131,6 +131,7 @@ static aa_status generate(cli_call *call, aa_session *s, aa_err *err) {
     if (call->json) print_json(&out, v->prompt ? v->prompt : "", &call->out);
     else {
         putchar('\n');
+        fflush(stdout);
         fprintf(stderr, "[%zu tokens; prompt %zu in %.3f s; %.1f tokens/s]\n", out.ids.len,
                 out.prompt_ids.len, out.prefill_s,
                 out.decode_s > 0 && out.ids.len > 1 ? (double)(out.ids.len - 1) / out.decode_s

@@ -56,11 +56,13 @@ static aa_status machine(cli_call *call, aa_err *err) {
     return AA_OK;
 }
 
-static void presets(cli_call *call) {
+static aa_status presets(cli_call *call, aa_err *err) {
     aa_text *out = &call->out;
     if (call->json) aa_text_add(out, "{\"presets\":[");
     for (const aa_preset *p = aa_presets; p->name; p++) {
-        const aa_config *c = &p->config;
+        aa_config shape = p->config, *c = &shape;
+        if (!c->vocab) c->vocab = 4096;
+        AA_TRY(aa_config_resolve(c, err));
         if (call->json) {
             aa_text_add(out, p == aa_presets ? "{" : ",{");
             cli_key_string(out, "name", p->name);
@@ -77,6 +79,7 @@ static void presets(cli_call *call) {
                            (long long)c->seq, p->what);
     }
     if (call->json) aa_text_add(out, "]}\n");
+    return AA_OK;
 }
 
 /* ---- files ----------------------------------------------------------------------------------- */
@@ -195,7 +198,7 @@ static aa_status run_info(cli_call *call, aa_err *err) {
     if (!call->n_positional || strcmp(call->positional[0], "machine") == 0)
         return machine(call, err);
     const char *path = call->positional[0];
-    if (strcmp(path, "presets") == 0) { presets(call); return AA_OK; }
+    if (strcmp(path, "presets") == 0) return presets(call, err);
     aa_sys_info info;
     int no = aa_sys_stat(&info, path);
     if (no) return aa_fail_errno(err, no, "cannot read", path);
