@@ -54,9 +54,12 @@ aa_status aa_digest_file(aa_digest *out, const char *path, aa_err *err) {
     aa_digester *d = NULL;
     unsigned char *buffer = NULL;
     aa_sys_info info;
-    int no = aa_sys_stat(&info, path), fd = no ? -1 : open(path, O_RDONLY | O_CLOEXEC);
-    if (!no && fd < 0) no = errno;
+    int no = aa_sys_stat(&info, path);
     if (!no && info.kind == AA_SYS_DIR) no = EISDIR;
+    if (!no && info.kind == AA_SYS_OTHER) /* a pipe or device may have no end */
+        return aa_fail(err, AA_EIO, "cannot read '%s': not a regular file", path);
+    int fd = no ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+    if (!no && fd < 0) no = errno;
     aa_status st = no ? aa_fail_errno(err, no, "cannot read", path) : aa_digester_new(&d, err);
     if (!st && !(buffer = aa_heap_alloc(READ_BYTES, 1)))
         st = aa_fail_memory(err, "reading a file", READ_BYTES);

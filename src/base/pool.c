@@ -13,8 +13,10 @@
 #include "base/memory.h"
 #include "sys/sys.h"
 
-#define SPINS 20000      /* about 50 us of pauses; a fork-join then costs about 1 us       */
-#define SPINS_CROWDED 50 /* more threads than cores: the spinner holds up the one it waits for */
+/* A pause takes from 10 to 50 ns by the make of processor, so the spin is timed; the clock is read
+ * once per batch of pauses, which is a microsecond or two. */
+#define SPIN_S 50e-6
+#define SPIN_BATCH 64
 
 typedef struct worker {
     struct aa_pool *pool;
@@ -29,7 +31,7 @@ struct aa_pool {
     aa_pool_fn *fn;
     void *ctx;
     size_t n_tasks;
-    int spins;
+    double spin_s; /* 0: one batch; with more threads than cores a spinner holds up the others */
     char gap0[128];
     atomic_uint epoch; /* each on a cache line of its own */
     char gap1[128];
@@ -56,12 +58,22 @@ static void do_share(const aa_pool *p, int thread) {
     if (begin < end) p->fn(p->ctx, begin, end, thread);
 }
 
+/* The n-th pause of a wait, n from 1; false when the wait has lasted long enough. */
+static bool spin(const aa_pool *p, unsigned n, double *until) {
+    pause_a_little();
+    if (n % SPIN_BATCH) return true;
+    double now = aa_sys_clock_s();
+    if (n == SPIN_BATCH) *until = now + p->spin_s;
+    return now < *until;
+}
+
 static unsigned wait_for_change(aa_pool *p, unsigned seen) {
-    for (int i = 0; i < p->spins; i++) {
+    double until = 0;
+    unsigned n = 0;
+    do {
         unsigned e = atomic_load_explicit(&p->epoch, memory_order_acquire);
         if (e != seen) return e;
-        pause_a_little();
-    }
+    } while (spin(p, ++n, &until));
     pthread_mutex_lock(&p->lock);
     atomic_fetch_add(&p->parked, 1);
     unsigned e;
@@ -116,7 +128,7 @@ aa_status aa_pool_new(aa_pool **out, int n_threads, aa_err *err) {
     aa_pool *p = aa_heap_alloc(1, sizeof *p);
     if (!p) return aa_fail_memory(err, "the thread pool", sizeof *p);
     p->n_threads = n_threads;
-    p->spins = n_threads > cpu.n_cores ? SPINS_CROWDED : SPINS;
+    p->spin_s = n_threads > cpu.n_cores ? 0 : SPIN_S;
     p->pin = n_threads > 1 && n_threads == cpu.n_cores;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
@@ -163,7 +175,9 @@ void aa_pool_run(aa_pool *p, size_t n_tasks, aa_pool_fn *fn, void *ctx) {
     atomic_store_explicit(&p->busy, p->n_threads - 1, memory_order_relaxed);
     announce(p);
     do_share(p, 0);
-    for (int i = 0; atomic_load_explicit(&p->busy, memory_order_acquire); i++)
-        if (i < p->spins) pause_a_little();
+    double until = 0;
+    bool spinning = true;
+    for (unsigned n = 1; atomic_load_explicit(&p->busy, memory_order_acquire); n++)
+        if (spinning) spinning = spin(p, n, &until);
         else sched_yield();
 }

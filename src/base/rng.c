@@ -1,5 +1,6 @@
 #include "base/rng.h"
 #include <math.h>
+#include "base/status.h"
 
 /* Round constants of Philox4x32 (Salmon et al. 2011, section 4.3 and Random123): two multipliers,
  * and the golden ratio and sqrt(3)-1 as Weyl increments of the key. */
@@ -99,6 +100,7 @@ void aa_rng_normals(const aa_rng *stream, uint64_t first, size_t n, float *out) 
  * walk on. Expected steps below 4. Black & Rogaway 2002, "Ciphers with arbitrary finite domains".
  */
 uint64_t aa_rng_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t i) {
+    aa_assert(i < n); /* other walks need not end */
     int half = 1;
     while (half < 32 && (uint64_t)1 << (2 * half) < n) half++;
     uint64_t mask = ((uint64_t)1 << half) - 1, key = mix(seed ^ mix(epoch));

@@ -37,7 +37,7 @@ uint64_t aa_rng_below(aa_rng *r, uint64_t n);           /* 0..n-1, unbiased (Lem
 /* n standard normals by Box-Muller, element i a function of (stream, first+i) alone.             */
 void aa_rng_normals(const aa_rng *stream, uint64_t first, size_t n, float *out);
 /* Position of item i in a pseudo-random permutation of 0..n-1 keyed by (seed, epoch): a Feistel
- * network with cycle walking, so that a shuffled epoch needs no table. n >= 1. */
+ * network with cycle walking, so that a shuffled epoch needs no table. i < n. */
 uint64_t aa_rng_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t i);
 
 #endif

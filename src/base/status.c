@@ -33,7 +33,7 @@ aa_status aa_fail_at(aa_err *err, aa_status code, const char *file, int line, co
 aa_status aa_fail_errno_at(aa_err *err, int no, const char *what, const char *path,
                            const char *file, int line) {
     aa_status code = no == ENOMEM ? AA_ENOMEM : no == ENOENT ? AA_ENOTFOUND : AA_EIO;
-    const char *reason = no == ENOSPC ? "the disk is full" : strerror(no);
+    const char *reason = no == ENOSPC ? "disk full" : strerror(no);
     return aa_fail_at(err, code, file, line, "%s '%s': %s", what, path, reason);
 }
 

@@ -15,11 +15,11 @@
 
 const aa_preset aa_presets[] = {
     {"nano", "64 wide, 4 layers: seconds",
-     {SHAPE(64, 4, 2, 1, 192, 256), .tied = true}},
+     {SHAPE(64, 4, 2, 1, 192, 128), .tied = true}},
     {"micro", "128 wide, 4 layers: one or two minutes on two cores",
-     {SHAPE(128, 4, 4, 2, 352, 256), .tied = true}},
+     {SHAPE(128, 4, 4, 2, 352, 128), .tied = true}},
     {"mini", "256 wide, 4 layers: five to ten minutes",
-     {SHAPE(256, 4, 4, 2, 704, 256), .tied = true}},
+     {SHAPE(256, 4, 4, 2, 704, 128), .tied = true}},
     {"small", "384 wide, 6 layers: half an hour and more",
      {SHAPE(384, 6, 6, 2, 1024, 512), .tied = true}},
     {"reference", "512 wide, 4 layers: the original AutoANE's autoresearch model",

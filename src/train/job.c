@@ -294,8 +294,11 @@ static aa_status check_options(const aa_job *job, bool dry, aa_err *err) {
 }
 
 static aa_status batch_shape(aa_job *job, aa_err *err) {
-    const aa_train_options *o = job->o;
+    aa_train_options *o = job->o;
     job->T = (size_t)job->config.seq;
+    if (aa_opts_from(job->opts, "batch-tokens") == AA_FROM_DEFAULT &&
+        o->batch_tokens < job->config.seq)
+        o->batch_tokens = job->config.seq;
     if (o->batch_tokens < job->config.seq)
         return aa_fail(err, AA_EUSAGE, "--batch-tokens %lld is less than one window of --seq %lld",
                        (long long)o->batch_tokens, (long long)job->config.seq);
