@@ -49,8 +49,9 @@ static double best_peak(aa_cpu *cpu, double before) {
 static aa_status open_shape(cli_call *call, aa_opts *opts, aa_cpu *cpu, aa_job *job, aa_err *err) {
     aa_text problems = {0};
     const aa_train_options *o = call->opts.values;
-    if (!o->data && !o->base && aa_opts_from(opts, "vocab") == AA_FROM_DEFAULT &&
-        strncmp(o->tokenizer, "auto", 4) == 0)
+    const aa_preset *p = aa_preset_find(o->preset ? o->preset : "");
+    if (!o->data && !o->base && (!p || !p->config.vocab) && strcmp(o->tokenizer, "auto") == 0 &&
+        aa_opts_from(opts, "vocab") == AA_FROM_DEFAULT)
         (void)aa_opts_set(opts, "vocab", "4096", AA_FROM_FILE, "bench", &problems);
     aa_text_release(&problems);
     return aa_job_open(job, opts, cpu, true, NULL, err);

@@ -255,7 +255,7 @@ static aa_status settle_vocab(aa_job *job, size_t trained, aa_err *err) {
     if (asked && !job->n_active && c->vocab < have)
         return aa_fail(err, AA_EUSAGE, "--vocab %lld is smaller than the tokenizer's %lld ids",
                        (long long)c->vocab, (long long)have);
-    if (!have && !asked && !job->o->base)
+    if (!have && !c->vocab)
         return aa_fail(err, AA_EUSAGE, "the vocabulary is unknown: give --tokenizer or --vocab");
     if (have && (!asked || job->n_active) && !job->o->base) c->vocab = have;
     if (job->o->base && have > c->vocab)
@@ -334,7 +334,9 @@ static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks
     if (o->data && !stories && !(*source = aa_heap_strdup(o->data)))
         return aa_fail_memory(err, "a path", 0);
     size_t trained = 0;
-    bool vocab_known = dry && aa_opts_from(job->opts, "vocab") != AA_FROM_DEFAULT;
+    /* A plan without a text takes the vocabulary that is asked for or that the shape came with. */
+    bool vocab_known = dry && (aa_opts_from(job->opts, "vocab") != AA_FROM_DEFAULT ||
+                               (!o->data && job->config.vocab > 0));
     if (!vocab_known) AA_TRY(choose_tokenizer(job, *source, *base, &job->tokenizer, &trained, err));
     if (dry) {
         if (*source && !vocab_known && !job->tokenizer && !trained)
