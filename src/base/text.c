@@ -132,6 +132,11 @@ void aa_text_json_real(aa_text *t, double v) {
         return;
     }
     char s[32];
+    if (v == floor(v) && fabs(v) < 1e15) {         /* counts read as counts, not as 2.5e+06 */
+        snprintf(s, sizeof s, "%.0f", v);
+        aa_text_add(t, s);
+        return;
+    }
     /* Six digits or fewer print alike under %g, but subnormals have fewer to begin with. */
     for (int digits = fabs(v) < DBL_MIN ? 1 : 6; digits <= 17; digits++) {
         snprintf(s, sizeof s, "%.*g", digits, v);
