@@ -1,6 +1,7 @@
 /* The pool covers every task once, whatever the numbers of tasks and threads, and loses no wake-up:
  * runs much shorter than a spin, runs after the team has parked, more threads than cores. */
 #include "base/pool.h"
+#include "sys/sys.h"
 #include "support/check.h"
 
 #include <stdatomic.h>
@@ -87,6 +88,23 @@ static void more_threads_than_cores(void **state) {
     stress(33, 100, false);
 }
 
+/* A rest a thousand times the spin costs next to no CPU time, or the team never parks. */
+static void idle_teams_park(void **state) {
+    (void)state;
+    aa_err err = {0};
+    aa_pool *pool;
+    atomic_size_t sum = 0;
+    check_ok(aa_pool_new(&pool, 3, &err));
+    aa_pool_run(pool, 3, count_ranges, &sum);
+    nanosleep(&(struct timespec){0, 50000000}, NULL);
+    double cpu = aa_sys_cpu_s();
+    nanosleep(&(struct timespec){0, 50000000}, NULL);
+    assert_true(aa_sys_cpu_s() - cpu < 0.02);
+    aa_pool_run(pool, 3, count_ranges, &sum);
+    assert_int_equal(atomic_load(&sum), 6);
+    aa_pool_free(pool);
+}
+
 static void pools_one_after_another(void **state) {
     (void)state;
     for (int i = 0; i < 100; i++) stress(1 + i % 4, (size_t)(i % 3), false);
@@ -121,7 +139,7 @@ int main(void) {
         cmocka_unit_test(every_task_runs_once),    cmocka_unit_test(tiny_runs),
         cmocka_unit_test(runs_around_parking),     cmocka_unit_test(more_threads_than_cores),
         cmocka_unit_test(pools_one_after_another), cmocka_unit_test(no_pool_is_the_caller),
-        cmocka_unit_test(sizes_are_checked),
+        cmocka_unit_test(sizes_are_checked),       cmocka_unit_test(idle_teams_park),
     };
     return cmocka_run_group_tests_name("unit_pool", tests, NULL, NULL);
 }
