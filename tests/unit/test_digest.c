@@ -5,6 +5,8 @@
 #include "base/rng.h"
 #include "support/check.h"
 
+#include <sys/stat.h>
+
 static void known_value(void **state) {
     (void)state;
     char hex[AA_DIGEST_HEX];
@@ -58,6 +60,12 @@ static void files_have_digests(void **state) {
     assert_true(aa_digest_equal(d, aa_digest_bytes("", 0)));
     assert_int_equal(aa_digest_file(&d, "/nowhere/d", &err), AA_ENOTFOUND);
     assert_true(aa_digest_equal(d, aa_digest_bytes("", 0)));
+    assert_int_equal(aa_digest_file(&d, check_temp_dir(), NULL), AA_EIO);
+    assert_int_equal(remove(path), 0);
+    assert_int_equal(mkfifo(path, 0600), 0); /* nobody writes: a reader would wait for ever */
+    err = (aa_err){0};
+    assert_int_equal(aa_digest_file(&d, path, &err), AA_EIO);
+    assert_non_null(strstr(err.message, "not a regular file"));
     aa_heap_free(path);
 }
 

@@ -50,6 +50,7 @@ static void errno_is_translated(void **state) {
         aa_err err = {0};
         assert_int_equal(aa_fail_errno(&err, rows[i].no, "cannot read", "x/y"), rows[i].code);
         assert_non_null(strstr(err.message, "cannot read 'x/y': "));
+        assert_int_equal(rows[i].no == ENOSPC, strstr(err.message, "disk full") != NULL);
     }
 }
 
