@@ -16,7 +16,7 @@ void check_status(aa_status st, const aa_err *err, const char *file, int line) {
                              double rel, double abs) {                                             \
         for (size_t i = 0; i < n; i++) {                                                           \
             double g = (double)got[i], w = (double)want[i];                                        \
-            if (fabs(g - w) <= abs + rel * fabs(w)) continue;                                      \
+            if (g == w || (isfinite(w) && fabs(g - w) <= abs + rel * fabs(w))) continue;           \
             print_error("%s[%zu of %zu]: got %.9g, want %.9g, off by %.3g\n", name, i, n, g, w,    \
                         g - w);                                                                    \
             _fail(__FILE__, __LINE__);                                                             \
@@ -35,8 +35,12 @@ void check_same_bits(const char *name, const void *got, const void *want, size_t
 }
 
 static char temp_dir[512];
+static pid_t temp_dir_owner;
 
-static void remove_temp_dir(void) { (void)aa_sys_remove_tree(temp_dir); }
+/* A child that ends by exit must not take its parent's directory along. */
+static void remove_temp_dir(void) {
+    if (getpid() == temp_dir_owner) (void)aa_sys_remove_tree(temp_dir);
+}
 
 const char *check_temp_dir(void) {
     if (*temp_dir) return temp_dir;
@@ -44,8 +48,10 @@ const char *check_temp_dir(void) {
     snprintf(temp_dir, sizeof temp_dir, "%s/autoane-XXXXXX", base && *base ? base : "/tmp");
     if (!mkdtemp(temp_dir)) {
         print_error("cannot make a directory like %s\n", temp_dir);
+        *temp_dir = 0;
         _fail(__FILE__, __LINE__);
     }
+    temp_dir_owner = getpid();
     atexit(remove_temp_dir);
     return temp_dir;
 }

@@ -15,7 +15,8 @@
 /* status is AA_OK, or the test fails with the message of err (an aa_err in scope named err). */
 #define check_ok(expr) check_status((expr), &err, __FILE__, __LINE__)
 void check_status(aa_status st, const aa_err *err, const char *file, int line);
-/* |got - want| <= abs + rel * |want| for every element; reports name, index, both values. */
+/* |got - want| <= abs + rel * |want| for every element, and infinities equal; reports name, index,
+ * both values. */
 void check_near_f32(const char *name, const float *got, const float *want, size_t n, double rel,
                     double abs);
 void check_near_f64(const char *name, const double *got, const double *want, size_t n, double rel,
