@@ -40,8 +40,8 @@ const char *aa_lm_version(void);
 
 typedef struct aa_lm aa_lm;
 
-/* path: a run directory, a checkpoint directory or a Hugging Face directory. threads: 0 = one per
- * core. */
+/* path: a run directory, a checkpoint directory or a
+ * Hugging Face directory. threads: 0 = one per core. */
 int aa_lm_open(aa_lm **out, const char *path, int threads, char *error);
 void aa_lm_close(aa_lm *lm);               /* NULL is fine */
 
@@ -60,8 +60,8 @@ typedef struct aa_lm_options {             /* all zero: greedy, up to the model'
     const char *stop;                      /* text that ends the generation, or NULL */
 } aa_lm_options;
 
-/* Continues prompt; *out_text is the new text alone, NUL-terminated, to be given to
- * aa_lm_text_free. */
+/* Continues prompt; *out_text is the new text alone,
+ * NUL-terminated, to be given to aa_lm_text_free. */
 int aa_lm_generate(aa_lm *lm, const char *prompt, const aa_lm_options *options, char **out_text,
                    char *error);
 void aa_lm_text_free(char *text);

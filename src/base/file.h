@@ -13,7 +13,7 @@ aa_status aa_map_open(aa_sys_map *out, const char *path, aa_err *err) AA_MUST_US
 
 /* A file being written beside its final name. commit() flushes, fsyncs, renames over the target and
  * fsyncs the directory; until then the target is untouched. Write errors are sticky and reported by
- * commit, so writers may ignore them. digest covers every byte in order.                         */
+ * commit, so writers may ignore them. digest covers every byte in order. */
 typedef struct aa_outfile aa_outfile;
 aa_status aa_outfile_open(aa_outfile **out, const char *path, aa_err *err) AA_MUST_USE;
 void aa_outfile_write(aa_outfile *f, const void *p, size_t n);

@@ -8,8 +8,8 @@
 #include <stdint.h>
 #include "base/status.h"
 
-/* Rejects duplicate keys, NUL in strings, depth > 256 and sizes over 1 GiB. `name` is for messages.
- */
+/* Rejects duplicate keys, NUL in strings,
+ * depth > 256 and sizes over 1 GiB. `name` is for messages. */
 aa_status aa_json_parse(json_t **out, const char *data, size_t n, const char *name,
                         aa_err *err) AA_MUST_USE;
 aa_status aa_json_load(json_t **out, const char *path, aa_err *err) AA_MUST_USE;

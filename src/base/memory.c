@@ -22,11 +22,11 @@
 #define UNPOISON(p, n) ((void)(p), (void)(n))
 #endif
 
-/* ---- heap ---------------------------------------------------------------------------------- */
+/* ---- heap ------------------------------------------------------------------------------------ */
 
 static atomic_uint_fast64_t n_calls;
 static _Atomic(const char *) guard_phase;
-static atomic_llong fail_at = -1; /* -1: the environment was not read yet; 0: never           */
+static atomic_llong fail_at = -1; /* -1: the environment was not read yet; 0: never */
 
 static void check_guard(void) {
     const char *phase = atomic_load_explicit(&guard_phase, memory_order_relaxed);
@@ -95,7 +95,7 @@ aa_status aa_fail_memory(aa_err *err, const char *what, uint64_t size_bytes) {
                    what);
 }
 
-/* ---- arenas -------------------------------------------------------------------------------- */
+/* ---- arenas ---------------------------------------------------------------------------------- */
 
 #define PAGES_FROM ((size_t)1 << 20) /* blocks this large are mappings of their own */
 #define BLOCK_LEAST ((size_t)64 << 10)
@@ -103,7 +103,7 @@ aa_status aa_fail_memory(aa_err *err, const char *what, uint64_t size_bytes) {
 typedef struct aa_arena_block {
     struct aa_arena_block *older;
     unsigned char *data;
-    size_t size, used, touched; /* bytes beyond touched are still zero                        */
+    size_t size, used, touched; /* bytes beyond touched are still zero */
     bool pages;
 } block;
 

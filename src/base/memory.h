@@ -50,7 +50,7 @@ void aa_arena_init_measure(aa_arena *a, const char *name);
 /* Makes one block of size_bytes (huge pages when large): later allocs up to it cannot fail. */
 aa_status aa_arena_reserve(aa_arena *a, size_t size_bytes, aa_err *err) AA_MUST_USE;
 /* count*size zeroed bytes, or NULL (measuring, overflow or no memory; the last two set failed).
- * Beyond the reserved block a new block is made.                                                 */
+ * Beyond the reserved block a new block is made. */
 void *aa_arena_alloc(aa_arena *a, size_t count, size_t size);
 char *aa_arena_strdup(aa_arena *a, const char *s, size_t n);  /* n bytes and a NUL */
 #define aa_arena_new(a, type, count) ((type *)aa_arena_alloc(a, count, sizeof(type)))

@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 
-/* ---- values -------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static void *slot(const aa_opts *o, const aa_opt *row) { return (char *)o->values + row->at; }
 
@@ -170,7 +170,7 @@ static void clear_value(const aa_opts *o, const aa_opt *row) {
     memset(slot(o, row), 0, size[row->type]);
 }
 
-/* ---- tables -------------------------------------------------------------------------------- */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 size_t aa_opts_count(const aa_opt *rows) {
     size_t n = 0;
@@ -215,8 +215,8 @@ aa_opt_origin aa_opts_from(const aa_opts *o, const char *key) {
     return o->from ? (aa_opt_origin)o->from[row - o->rows] : AA_FROM_DEFAULT;
 }
 
-/* Edit distance with adjacent swaps, for words up to 31 characters; longer ones are far from
- * everything. */
+/* Edit distance with adjacent swaps, for words up to 31 characters;
+ * longer ones are far from everything. */
 static size_t distance(const char *a, const char *b) {
     size_t n = strlen(a), m = strlen(b), d[32][32];
     if (n > 31 || m > 31) return 99;
@@ -287,7 +287,7 @@ bool aa_opts_set(aa_opts *o, const char *key, const char *value, aa_opt_origin f
     return false;
 }
 
-/* ---- command line -------------------------------------------------------------------------- */
+/* ---- command line ---------------------------------------------------------------------------- */
 
 #define HERE "command line"
 
@@ -353,7 +353,7 @@ aa_status aa_opts_args(aa_opts *o, int argc, char **argv, const char **positiona
     return aa_text_status(problems, err);
 }
 
-/* ---- ini ----------------------------------------------------------------------------------- */
+/* ---- ini ------------------------------------------------------------------------------------- */
 
 typedef struct reader {
     aa_opts *opts;
@@ -454,7 +454,7 @@ aa_status aa_opts_read_ini(aa_opts *o, const char *path, aa_text *problems, aa_e
     return st;
 }
 
-/* ---- writing ------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static void print_amount(aa_amount a, aa_text *out) {
     static const char *const suffix[] = {"", "s", "steps", "tok", "flop"};

@@ -12,7 +12,7 @@
 #include "base/status.h"
 
 typedef struct aa_pool aa_pool;
-/* begin <= i < end are this call's tasks; thread is 0 .. n_threads-1 (for per-thread scratch).   */
+/* begin <= i < end are this call's tasks; thread is 0 .. n_threads-1 (for per-thread scratch). */
 typedef void aa_pool_fn(void *ctx, size_t begin, size_t end, int thread);
 
 /* n_threads in 1..AA_POOL_MAX_THREADS, 0 = cores allowed to this process; pinned one per core when
@@ -20,7 +20,7 @@ typedef void aa_pool_fn(void *ctx, size_t begin, size_t end, int thread);
 enum { AA_POOL_MAX_THREADS = 512 };
 aa_status aa_pool_new(aa_pool **out, int n_threads, aa_err *err) AA_MUST_USE;
 void aa_pool_free(aa_pool *pool);
-int  aa_pool_threads(const aa_pool *pool);              /* a NULL pool is one thread: the caller  */
-void aa_pool_run(aa_pool *pool, size_t n_tasks, aa_pool_fn *fn, void *ctx);   /* not reentrant    */
+int  aa_pool_threads(const aa_pool *pool);              /* a NULL pool is one thread: the caller */
+void aa_pool_run(aa_pool *pool, size_t n_tasks, aa_pool_fn *fn, void *ctx);   /* not reentrant */
 
 #endif

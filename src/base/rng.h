@@ -15,11 +15,11 @@
 #include <stdint.h>
 
 typedef enum {                            /* the numbers are part of the checkpoint format */
-    AA_RNG_INIT = 1,                      /* index: hash of the parameter's name                  */
-    AA_RNG_DATA = 2,                      /* index: epoch                                         */
-    AA_RNG_SAMPLE = 3,                    /* index: generated sequence                            */
-    AA_RNG_STORY = 4,                     /* index: story number                                  */
-    AA_RNG_PERTURB = 5,                   /* index: ZO stream                                     */
+    AA_RNG_INIT = 1,                      /* index: hash of the parameter's name */
+    AA_RNG_DATA = 2,                      /* index: epoch */
+    AA_RNG_SAMPLE = 3,                    /* index: generated sequence */
+    AA_RNG_STORY = 4,                     /* index: story number */
+    AA_RNG_PERTURB = 5,                   /* index: ZO stream */
     AA_RNG_TEST = 99
 } aa_rng_purpose;
 
@@ -34,7 +34,7 @@ uint32_t aa_rng_u32(aa_rng *r);
 uint64_t aa_rng_u64(aa_rng *r);
 double aa_rng_uniform(aa_rng *r);                       /* [0, 1), 53 bits */
 uint64_t aa_rng_below(aa_rng *r, uint64_t n);           /* 0..n-1, unbiased (Lemire 2019) */
-/* n standard normals by Box-Muller, element i a function of (stream, first+i) alone.             */
+/* n standard normals by Box-Muller, element i a function of (stream, first+i) alone. */
 void aa_rng_normals(const aa_rng *stream, uint64_t first, size_t n, float *out);
 /* Position of item i in a pseudo-random permutation of 0..n-1 keyed by (seed, epoch): a Feistel
  * network with cycle walking, so that a shuffled epoch needs no table. i < n. */

@@ -32,7 +32,7 @@ typedef struct aa_err {
 const char *aa_status_text(aa_status st);
 int aa_status_exit(aa_status st);          /* exit status of the program for this failure */
 
-/* Stores code and message in err if err is given and clean; returns code.                        */
+/* Stores code and message in err if err is given and clean; returns code. */
 #define aa_fail(err, code, ...) aa_fail_at(err, code, __FILE__, __LINE__, __VA_ARGS__)
 aa_status aa_fail_at(aa_err *err, aa_status code, const char *file, int line, const char *fmt, ...)
     AA_PRINTF(5, 6);
@@ -41,7 +41,7 @@ aa_status aa_fail_at(aa_err *err, aa_status code, const char *file, int line, co
 #define aa_fail_errno(err, no, what, path) aa_fail_errno_at(err, no, what, path, __FILE__, __LINE__)
 aa_status aa_fail_errno_at(aa_err *err, int no, const char *what, const char *path,
                            const char *file, int line);
-/* Puts "context: " before the message of a failed err; for callers who know more (which file).   */
+/* Puts "context: " before the message of a failed err; for callers who know more (which file). */
 void aa_err_context(aa_err *err, const char *fmt, ...) AA_PRINTF(2, 3);
 
 #define AA_TRY(expr) do { aa_status aa_try_ = (expr); if (aa_try_) return aa_try_; } while (0)

@@ -64,7 +64,7 @@ aa_status aa_text_status(const aa_text *t, aa_err *err) {
     return t->failed ? aa_fail_memory(err, "a text being written", t->len) : AA_OK;
 }
 
-/* ---- JSON ---------------------------------------------------------------------------------- */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 void aa_text_json_key(aa_text *t, const char *key) {
     char last = t->len ? t->data[t->len - 1] : '{';

@@ -16,24 +16,21 @@ typedef struct cli_call {
     const struct cli_command *command;
     aa_opts opts;                          /* all rows of the command; opts.values is its struct */
     const char *positional[CLI_MAX_POSITIONAL]; int n_positional;
-    bool json; /* one JSON object on standard output, talk on standard error */
-    aa_text out; /* what goes to standard output when the command succeeds */
+    bool json;                             /* one object on standard output, talk on the other */
+    aa_text out;                           /* to standard output when the command succeeds */
 } cli_call;
 
 typedef struct cli_command {
     const char *words, *group, *summary, *arguments;   /* "data stories", "data", "...", "MODEL" */
-    const aa_opt *shared; /* rows whose struct lies at the start of the values, or NULL */
-    const aa_opt *rows;                    /* the command's own rows */
+    const aa_opt *shared;                  /* rows whose struct begins the values, or NULL */
+    const aa_opt *rows;                    /* its own rows; --json and --help belong to main */
     size_t values_size;
     int min_positional, max_positional;
     aa_status (*run)(cli_call *call, aa_err *err);
-    const char *notes; /* examples and remarks, printed after the options; may be NULL */
+    const char *notes;                     /* remarks after the options, or NULL */
 } cli_command;
 
-/* Rows every command has: --json and --help come last and belong to main. */
-
-/* Values of a `train`-like command begin with the training options; this is the view of just those.
- */
+/* The training options, which begin the values of a command that shares aa_train_rows. */
 aa_opts cli_train_opts(cli_call *call);
 aa_status cli_open_cpu(aa_cpu **out, int64_t threads, aa_err *err) AA_MUST_USE;
 void cli_message(void *ctx, const char *line);         /* to standard error */

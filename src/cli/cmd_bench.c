@@ -39,8 +39,8 @@ static double median(double *v, size_t n) {
     return n % 2 ? v[n / 2] : 0.5 * (v[n / 2 - 1] + v[n / 2]);
 }
 
-/* The larger of two probes, before and after: neighbours on a shared machine only ever slow it
- * down. */
+/* The larger of two probes, before and after:
+ * neighbours on a shared machine only ever slow it down. */
 static double best_peak(aa_cpu *cpu, double before) {
     return fmax(before, aa_cpu_peak_gflops(cpu, PROBE_S));
 }

@@ -115,8 +115,8 @@ static void count_parts(const aa_tokens *t, uint64_t documents[AA_PART_COUNT],
     }
 }
 
-/* One token per cell; targets without loss are shown in parentheses, so that the mask can be read
- * off. */
+/* One token per cell; targets without loss are shown in parentheses,
+ * so that the mask can be read off. */
 static aa_status show_window(const aa_tokenizer *t, const int32_t *ids, const int32_t *targets,
                              size_t n, aa_text *out, aa_err *err) {
     for (size_t i = 0; i < n; i++) {

@@ -104,8 +104,7 @@ static void result_json(const aa_train_options *o, const aa_train_result *r, aa_
 static aa_status refuse_early(aa_opts *opts, aa_cpu *cpu, aa_err *err) {
     aa_job dry;
     aa_plan plan;
-    /* Settling fills open options from the shape; on a copy, for the real job settles them again.
-     */
+    /* A copy, for the real job settles the open options again. */
     aa_train_options copy = *(const aa_train_options *)opts->values;
     aa_opts view = {.rows = opts->rows, .values = &copy, .from = opts->from};
     AA_TRY(aa_job_open(&dry, &view, cpu, true, NULL, err));

@@ -1,9 +1,9 @@
 /* autoane verify: a self-test on the user's own machine, with the very kernels that will train.
  *
- *   kernels     loss and gradients of a small model with each instruction set against the scalar
- * reference threads     the same bits with 1, 2 and 3 threads, and with the batch split gradients
- * a directional derivative by central differences against the gradient resume      a run
- * interrupted and continued against one that was not, byte for byte
+ *   kernels     loss and gradients of a small model, each instruction set against the scalar one
+ *   threads     the same bits with 1, 2 and 3 threads, and with the batch split
+ *   gradients   a directional derivative by central differences against the gradient
+ *   resume      a run interrupted and continued against one that was not, byte for byte
  */
 #include <math.h>
 #include <stdio.h>
@@ -35,20 +35,9 @@ typedef struct pass {
 } pass;
 
 static aa_status pass_open(pass *p, aa_isa isa, int threads, aa_err *err) {
-    aa_config c = {.arch = AA_ARCH_QWEN3,
-                   .dim = 64,
-                   .layers = 2,
-                   .heads = 4,
-                   .kv_heads = 2,
-                   .head_dim = 24,
-                   .ffn = 96,
-                   .vocab = V,
-                   .seq = T,
-                   .tied = true,
-                   .qk_norm = true,
-                   .rope_theta = 10000,
-                   .norm_eps = 1e-6,
-                   .residual_scale = 1};
+    aa_config c = {.arch = AA_ARCH_QWEN3, .dim = 64, .layers = 2, .heads = 4, .kv_heads = 2,
+                   .head_dim = 24, .ffn = 96, .vocab = V, .seq = T, .tied = true, .qk_norm = true,
+                   .rope_theta = 10000, .norm_eps = 1e-6, .residual_scale = 1};
     *p = (pass){0};
     aa_arena_init(&p->arena, "verify");
     AA_TRY(aa_config_resolve(&c, err));
@@ -140,10 +129,10 @@ static aa_status check_kernels(verdicts *v, aa_err *err) {
 }
 
 static aa_status check_threads(verdicts *v, aa_err *err) {
-    static const struct { int threads, parts; const char *what;
-    } cases[] = {{2, 1, "same bits with 2 threads"},
-                 {3, 1, "same bits with 3 threads"},
-                 {2, 4, "same bits with the batch split"}};
+    static const struct { int threads, parts; const char *what; } cases[] = {
+        {2, 1, "same bits with 2 threads"},
+        {3, 1, "same bits with 3 threads"},
+        {2, 4, "same bits with the batch split"}};
     pass one, p;
     double want, loss;
     aa_status st = pass_open(&one, AA_ISA_AUTO, 1, err);
@@ -217,8 +206,8 @@ static aa_status trial_run(const char *dir, const char *text, bool resume, uint6
     bool good = aa_opts_set(&opts, "data", text, AA_FROM_FILE, "verify", &problems) &&
                 aa_opts_set(&opts, "out", dir, AA_FROM_FILE, "verify", &problems);
     for (size_t i = 0; good && i < sizeof settings / sizeof *settings; i++)
-        good =
-            aa_opts_set(&opts, settings[i][0], settings[i][1], AA_FROM_FILE, "verify", &problems);
+        good = aa_opts_set(&opts, settings[i][0], settings[i][1], AA_FROM_FILE, "verify",
+                           &problems);
     aa_status st = good ? aa_cpu_new(&cpu, 0, AA_ISA_AUTO, err) : cli_problems(&problems, err);
     if (!st && !(st = aa_job_open(&job, &opts, cpu, false, NULL, err))) {
         st = aa_plan_make(&plan, &job, cpu, 0, err);

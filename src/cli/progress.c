@@ -1,5 +1,5 @@
-/* The progress of a training run on standard error: one live line on a terminal, plain lines
- * elsewhere. */
+/* The progress of a training run on standard error:
+ * one live line on a terminal, plain lines elsewhere. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -63,8 +63,8 @@ static void describe(cli_progress *p, const aa_train_progress *t, bool spark) {
     aa_text_printf(&p->text, "  %s left", left);
 }
 
-/* Bytes of s that fill at most `columns` terminal columns; everything we print is one column a
- * character. */
+/* Bytes of s that fill at most `columns` terminal columns;
+ * everything we print is one column a character. */
 static size_t fit(const char *s, int columns) {
     size_t i = 0;
     for (int c = 0; s[i] && c < columns; c++) {

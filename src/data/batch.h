@@ -14,8 +14,8 @@
 typedef struct aa_stream {                  /* one part of a token file as one sequence */
     const aa_tokens *tokens; aa_part part;
     uint64_t n_tokens, n_ranges;
-    /* Heap: of each run of adjacent documents of the part, its position in the file and in the
-     * stream. */
+    /* Heap: of each run of adjacent documents of the part,
+     * its position in the file and in the stream. */
     uint64_t *range_first, *range_start;
     const int32_t *map;                     /* full id -> model id (compact vocabulary), or NULL */
 } aa_stream;

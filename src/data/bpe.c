@@ -23,8 +23,7 @@ void aa__encoder_release(aa__encoder *e) {
     aa_text_release(&e->nfc);
 }
 
-/* ---- merging
- * -------------------------------------------------------------------------------------------- */
+/* ---- merging --------------------------------------------------------------------------------- */
 
 /* Symbols of the bytes of a piece into out; a byte without id is the unknown token, or left out
  * where there is none, as the `tokenizers` library does. */
@@ -159,8 +158,7 @@ static void encode_short(aa__encoder *e, const unsigned char *p, size_t n) {
     if (k) append(e, id, merge_short(e->t, id, k));
 }
 
-/* ---- the memory of pieces
- * --------------------------------------------------------------------------------- */
+/* ---- the memory of pieces -------------------------------------------------------------------- */
 
 static bool cache_grow(aa__encoder *e) {
     size_t size = e->table ? 2 * (e->mask + 1) : CACHE_FIRST;

@@ -16,8 +16,7 @@ enum {
     MAX_DEPTH = 64
 };
 
-/* ---- text ---------------------------------------------------------------------------------------
- */
+/* ---- text ------------------------------------------------------------------------------------ */
 
 static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
@@ -72,8 +71,7 @@ aa_status aa__documents_text(aa__walk *w, const char *s, size_t n, aa_err *err) 
     return AA_OK;
 }
 
-/* ---- JSONL --------------------------------------------------------------------------------------
- */
+/* ---- JSONL ----------------------------------------------------------------------------------- */
 
 static aa_status json_line(aa__walk *w, const char *line, size_t n, const char *where,
                            aa_err *err) {
@@ -115,8 +113,7 @@ static aa_status jsonl_documents(aa__walk *w, const char *path, const char *s, s
     return AA_OK;
 }
 
-/* ---- files and directories
- * ------------------------------------------------------------------------ */
+/* ---- files and directories ------------------------------------------------------------------- */
 
 typedef struct file_list {
     char **path;
@@ -202,8 +199,8 @@ static int by_path(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* The files of a source; *is_dir tells a directory. Sizes are summed before sorting and not used
- * after. */
+/* The files of a source; *is_dir tells a directory.
+ * Sizes are summed before sorting and not used after. */
 static aa_status list_source(file_list *l, const char *path, bool *is_dir, uint64_t *total,
                              aa_err *err) {
     l->err = err;
@@ -269,8 +266,8 @@ static aa_status add_file(aa_digester *d, const char *path, const char *name, aa
     return AA_OK;
 }
 
-/* A file counts by its rule (text or JSONL), not its name; files of a directory by their relative
- * paths. */
+/* A file counts by its rule (text or JSONL), not its name;
+ * files of a directory by their relative paths. */
 aa_status aa_source_digest(aa_digest *out, const char *path, aa_err *err) {
     file_list l = {0};
     bool is_dir;
@@ -291,8 +288,7 @@ aa_status aa_source_digest(aa_digest *out, const char *path, aa_err *err) {
     return st;
 }
 
-/* ---- samples
- * --------------------------------------------------------------------------------------- */
+/* ---- samples --------------------------------------------------------------------------------- */
 
 /* Documents are taken while what is taken stays below its share of the bytes seen so far: spread
  * evenly, never past the limit. If that takes none (one long document), the beginning of the source

@@ -1,5 +1,5 @@
-/* data/documents: the walk over a source that tokens.h promises, with its progress. Private to
- * data. */
+/* data/documents: the walk over a source that tokens.h promises,
+ * with its progress. Private to data. */
 #ifndef AA_DATA_DOCUMENTS_H
 #define AA_DATA_DOCUMENTS_H
 

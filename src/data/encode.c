@@ -14,8 +14,8 @@ enum { CHUNK_BYTES = 256 << 10, GROUPS_MAX = 1024 };
 
 /* ---- normalisation --------------------------------------------------------------------------- */
 
-/* NFC of n <= capacity bytes of valid UTF-8. A code point has at most 18 after full decomposition.
- */
+/* NFC of n <= capacity bytes of valid UTF-8.
+ * A code point has at most 18 after full decomposition. */
 static bool nfc_span(aa_text *out, const unsigned char *text, size_t n) {
     utf8proc_option_t options = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
     utf8proc_ssize_t need = utf8proc_decompose(text, (utf8proc_ssize_t)n, NULL, 0, options);
@@ -54,7 +54,7 @@ void aa__nfc(aa_text *out, const unsigned char *text, size_t n) {
     aa_text_add_bytes(out, text + copied, n - copied);
 }
 
-/* ---- pieces ------------------------------------------------------------------------------ */
+/* ---- pieces ---------------------------------------------------------------------------------- */
 
 static void on_piece(void *ctx, const unsigned char *piece, size_t n) {
     aa__encode_piece(ctx, piece, n);
@@ -79,8 +79,8 @@ static aa_status encode_pieces(aa__encoder *e, const unsigned char *text, size_t
     return AA_OK;
 }
 
-/* A stretch without added tokens; first: its beginning is that of the stretch between two of them.
- */
+/* A stretch without added tokens;
+ * first: its beginning is that of the stretch between two of them. */
 static aa_status encode_stretch(aa__encoder *e, const unsigned char *text, size_t n, bool first,
                                 aa_err *err) {
     if (!n || !first || !e->t->add_prefix_space || text[0] == ' ')
@@ -207,7 +207,7 @@ static aa_status each_stretch(const matcher *m, const unsigned char *text, size_
     return used < n ? fn(ctx, -1, text + used, n - used, err) : AA_OK;
 }
 
-/* ---- one thread -------------------------------------------------------------------------- */
+/* ---- one thread ------------------------------------------------------------------------------ */
 
 typedef struct serial {
     aa__encoder *e;

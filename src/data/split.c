@@ -44,8 +44,8 @@ static size_t run(const unsigned char *text, size_t at, size_t end, aa__class cl
     return at;
 }
 
-/* The piece of a run of white space [at, stop): all of it at the end of the text, else all but the
- * last. */
+/* The piece of a run of white space [at, stop):
+ * all of it at the end of the text, else all but the last. */
 static size_t space_piece(const unsigned char *text, size_t at, size_t stop, bool at_end) {
     if (at_end) return stop;
     size_t last = stop - 1;
@@ -143,8 +143,7 @@ size_t aa__split_cut(const aa_tokenizer *t, const unsigned char *text, size_t fr
     return n;
 }
 
-/* ---- any other pattern
- * ------------------------------------------------------------------------------ */
+/* ---- any other pattern ----------------------------------------------------------------------- */
 
 static void *regex_alloc(size_t n, void *ctx) {
     (void)ctx;

@@ -3,8 +3,9 @@
  *
  * Three tables describe a grammar:
  *
- *   lists   name, fields, words. "name|he|his" names the fields of a word; words are separated by
- * ';' and their fields by '|'. A row "=he|his" gives the words after it the fields they leave out.
+ *   lists   name, fields, words. "name|he|his" names the fields of a word; words are separated
+ *           by ';' and their fields by '|'. A row "=he|his" gives the words after it the fields
+ *           they leave out.
  *   vars    name, list, unlike: a variable holds one word of a list, other than those that the
  *           variables named in `unlike` (separated by blanks, all of the same list) hold.
  *   rules   name, weight, template: rows of one rule stand together; weights are relative.
@@ -131,8 +132,8 @@ size_t aa__story_render(const aa__story_grammar *g, const aa__story_item *it, ui
 /* The grammar of data/story.h, compiled on first use. */
 const aa__story_grammar *aa__story_default(void);
 
-/* One text of the grammar; *bits (if given) receives the surprisals of the choices, added in order.
- */
+/* One text of the grammar; *bits (if given) receives
+ * the surprisals of the choices, added in order. */
 void aa__story_generate(const aa__story_grammar *g, aa_rng *r, aa_text *out, double *bits);
 /* All derivations of exactly these n bytes: returns their number, *bits is the surprisal of the
  * last one, *stop the first byte that no derivation gets past. */

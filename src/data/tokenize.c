@@ -41,8 +41,7 @@ typedef struct writer {
     void *progress_ctx;
 } writer;
 
-/* ---- a batch
- * ---------------------------------------------------------------------------------------- */
+/* ---- a batch --------------------------------------------------------------------------------- */
 
 static void encode_group(writer *w, size_t g, aa__encoder *e) {
     size_t begin = w->n_batch * g / GROUPS, end = w->n_batch * (g + 1) / GROUPS;
@@ -154,8 +153,7 @@ static aa_status add_document(void *ctx, const char *text, size_t n, aa_err *err
     return w->text.len >= BATCH_BYTES ? flush(w, err) : AA_OK;
 }
 
-/* ---- the file
- * ----------------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static void put_head(writer *w) {
     uint32_t words[2] = {1, w->width};

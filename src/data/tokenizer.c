@@ -63,8 +63,7 @@ bool aa__stand_in_bytes(const char *key, size_t n, char *out, size_t *out_n) {
     return true;
 }
 
-/* ---- pieces
- * ------------------------------------------------------------------------------------------ */
+/* ---- pieces ---------------------------------------------------------------------------------- */
 
 uint64_t aa__hash_bytes(const void *p, size_t n) {
     const unsigned char *s = p;
@@ -184,8 +183,7 @@ static aa_status copy_merges(aa_tokenizer *t, const aa_tokenizer_spec *s, aa_err
     aa_text_release(&both);
     return st;
 }
-/* ---- added tokens
- * -------------------------------------------------------------------------------------- */
+/* ---- added tokens ---------------------------------------------------------------------------- */
 
 static int by_id(const void *a, const void *b) {
     int32_t x = ((const aa_added_token *)a)->id, y = ((const aa_added_token *)b)->id;
@@ -199,8 +197,8 @@ static int by_match(const void *a, const void *b) {
     return memcmp(x->text, y->text, x->len);
 }
 
-/* In tokenizer.json an added token and a piece of the vocabulary are the same where their keys are.
- */
+/* In tokenizer.json an added token and a piece of the
+ * vocabulary are the same where their keys are. */
 static aa_status check_added(const aa_tokenizer *t, const aa_added_token *a, aa_err *err) {
     char *bytes = aa_heap_alloc(a->len, 1);
     if (!bytes) return aa_fail_memory(err, "an added token", a->len);
@@ -250,8 +248,7 @@ static aa_status copy_added(aa_tokenizer *t, const aa_tokenizer_spec *s, aa_err 
     return AA_OK;
 }
 
-/* ---- the tokenizer
- * ------------------------------------------------------------------------------------- */
+/* ---- the tokenizer --------------------------------------------------------------------------- */
 
 static aa_status check_role(const aa_tokenizer *t, const char *role, int32_t id, aa_err *err) {
     if (id == -1 || (id >= 0 && (size_t)id < t->n_vocab)) return AA_OK;

@@ -26,12 +26,12 @@ typedef enum { AA_TOKENIZER_BYTES, AA_TOKENIZER_BPE } aa_tokenizer_kind;
 
 /* Pre-tokenizers by the names llama.cpp and the hub use for them. */
 typedef enum {
-    AA_SPLIT_GPT2,      /* ByteLevel with its regex                                            */
-    AA_SPLIT_SMOLLM,    /* single digits, then gpt-2: the default of tokenizers trained here    */
-    AA_SPLIT_LLAMA3,    /* up to three digits, contractions without case                         */
-    AA_SPLIT_QWEN2,     /* llama3 with single digits; NFC normaliser                             */
+    AA_SPLIT_GPT2,      /* ByteLevel with its regex */
+    AA_SPLIT_SMOLLM,    /* single digits, then gpt-2: the default of tokenizers trained here */
+    AA_SPLIT_LLAMA3,    /* up to three digits, contractions without case */
+    AA_SPLIT_QWEN2,     /* llama3 with single digits; NFC normaliser */
     AA_SPLIT_NONE,
-    AA_SPLIT_REGEX      /* any other Split pattern from a tokenizer.json: PCRE2                  */
+    AA_SPLIT_REGEX      /* any other Split pattern from a tokenizer.json: PCRE2 */
 } aa_split;
 
 typedef struct aa_added_token {

@@ -35,7 +35,7 @@ struct aa_tokenizer {
     aa_digest digest;
 };
 
-/* ---- tokenizer.c --------------------------------------------------------------------------- */
+/* ---- tokenizer.c ----------------------------------------------------------------------------- */
 uint64_t aa__hash_bytes(const void *p, size_t n);
 int32_t aa__piece_id(const aa_tokenizer *t, const void *p, size_t n);       /* -1: no such piece */
 static inline uint64_t aa__pair_key(int32_t left, int32_t right) {
@@ -58,12 +58,12 @@ void aa__stand_in_text(aa_text *out, const char *bytes, size_t n);
 /* The bytes a key stands for into out (at least n long); false if it holds anything else. */
 bool aa__stand_in_bytes(const char *key, size_t n, char *out, size_t *out_n);
 
-/* ---- split.c ------------------------------------------------------------------------------- */
+/* ---- split.c --------------------------------------------------------------------------------- */
 extern const char aa__regex_gpt2[], aa__regex_llama3[], aa__regex_qwen2[];
 /* End of the piece that begins at `at` < end, for every split but REGEX. */
 size_t aa__split_next(aa_split split, const unsigned char *text, size_t at, size_t end);
-/* The first place at or after `from` where text[n] can be cut without changing any piece; n if
- * none. */
+/* The first place at or after `from` where text[n] can
+ * be cut without changing any piece; n if none. */
 size_t aa__split_cut(const aa_tokenizer *t, const unsigned char *text, size_t from, size_t n);
 aa_status aa__regex_compile(void **out, const char *pattern, aa_err *err) AA_MUST_USE;
 void aa__regex_free(void *pcre);
@@ -72,7 +72,7 @@ typedef void aa__piece_fn(void *ctx, const unsigned char *piece, size_t n);
 aa_status aa__regex_split(const void *pcre, const unsigned char *text, size_t n, aa__piece_fn *fn,
                           void *ctx, aa_err *err) AA_MUST_USE;
 
-/* ---- bpe.c --------------------------------------------------------------------------------- */
+/* ---- bpe.c ----------------------------------------------------------------------------------- */
 /* One thread's state: the ids of pieces seen before, and scratch. {.t = t} is empty. */
 typedef struct aa__encoder {
     const aa_tokenizer *t;
@@ -88,14 +88,14 @@ void aa__encoder_release(aa__encoder *e);
 void aa__encode_piece(aa__encoder *e, const unsigned char *piece, size_t n);
 bool aa__ids_reserve(aa_ids *ids, size_t extra);
 
-/* ---- encode.c ------------------------------------------------------------------------------ */
+/* ---- encode.c -------------------------------------------------------------------------------- */
 /* Appends the ids of text to out; e keeps its cache from call to call. */
 aa_status aa__encode_with(aa__encoder *e, const char *text, size_t n, unsigned flags, aa_ids *out,
                           aa_err *err) AA_MUST_USE;
 /* NFC of valid UTF-8; bytes that are none are copied. Sticky failure in out. */
 void aa__nfc(aa_text *out, const unsigned char *text, size_t n);
 
-/* ---- tokenizer_json.c ---------------------------------------------------------------------- */
+/* ---- tokenizer_json.c ------------------------------------------------------------------------ */
 #define AA__END_OF_TEXT "<|endoftext|>"
 
 #endif

@@ -308,7 +308,7 @@ static aa_status read_decoder(reader *r) {
     return has_type(o, "ByteLevel") ? AA_OK : unsupported(r, "decoder", o, "ByteLevel");
 }
 
-/* ---- roles ------------------------------------------------------------------------------- */
+/* ---- roles ----------------------------------------------------------------------------------- */
 
 static int32_t id_of(const reader *r, const char *text) {
     for (size_t i = 0; i < r->spec.n_added; i++)

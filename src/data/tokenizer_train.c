@@ -116,7 +116,7 @@ static aa_status count_words(word_table *out, aa_pool *pool, const unsigned char
                : aa_fail_memory(err, "counting the pieces of a text", out->n * sizeof(word));
 }
 
-/* ---- pairs ------------------------------------------------------------------------------- */
+/* ---- pairs ----------------------------------------------------------------------------------- */
 
 typedef struct list {
     uint32_t *word;
@@ -234,7 +234,7 @@ static void change(trainer *t, int32_t left, int32_t right, uint32_t w, int64_t 
     if (!t->failed) t->touched[t->n_touched++] = p->key;
 }
 
-/* ---- the heap ---------------------------------------------------------------------------- */
+/* ---- the heap -------------------------------------------------------------------------------- */
 
 static bool before(const entry *a, const entry *b) {
     return a->count != b->count ? a->count > b->count : a->key < b->key;
@@ -278,7 +278,7 @@ static void push_touched(trainer *t) {
     t->n_touched = 0;
 }
 
-/* ---- tokens ------------------------------------------------------------------------------ */
+/* ---- tokens ---------------------------------------------------------------------------------- */
 
 /* Room for n more bytes. */
 static bool bytes_room(trainer *t, size_t n) {
@@ -330,7 +330,7 @@ static void first_tokens(trainer *t, int32_t byte_id[ALPHABET]) {
     }
 }
 
-/* ---- training ---------------------------------------------------------------------------- */
+/* ---- training -------------------------------------------------------------------------------- */
 
 static aa_status set_up(trainer *t, const word_table *words, size_t vocab, aa_err *err) {
     size_t total = 0, size = 16;

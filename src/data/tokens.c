@@ -55,8 +55,7 @@ bool aa_tokens_is_file(const char *path) {
     return found;
 }
 
-/* ---- our format
- * ------------------------------------------------------------------------------------ */
+/* ---- our format ------------------------------------------------------------------------------ */
 
 /* The size a file with these counts has; false if that is no size at all. */
 static bool file_size(const aa__tokens_tail *tail, uint64_t width, uint64_t *out) {
@@ -138,8 +137,7 @@ static aa_status open_ours(aa_tokens *t, const char *path, bool verify, aa_err *
     return check_documents(t, path, err);
 }
 
-/* ---- formats without a table of documents
- * ------------------------------------------------------------ */
+/* ---- formats without a table of documents ---------------------------------------------------- */
 
 enum { CHUNK_TOKENS = 4096 };
 

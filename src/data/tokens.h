@@ -58,7 +58,7 @@ aa_status aa_tokens_open(aa_tokens *out, const char *path, uint64_t vocab, int32
 void aa_tokens_close(aa_tokens *t);
 bool aa_tokens_is_file(const char *path);   /* has our or llm.c's magic, or ends in .bin */
 
-/* ---- from text ----------------------------------------------------------------------------- */
+/* ---- from text ------------------------------------------------------------------------------- */
 
 /* Documents of a source:
  *   text       runs of whole paragraphs (blank lines between them) of at least 4 KiB. Where no

@@ -10,7 +10,7 @@
 #include "convert/source.h"
 #include "model/model.h"
 
-/* ---- a model ready to run ------------------------------------------------------------------- */
+/* ---- a model ready to run -------------------------------------------------------------------- */
 
 typedef struct aa_session {
     aa_model *model;
@@ -20,19 +20,19 @@ typedef struct aa_session {
     aa_kv kv;
     aa_activations *activations;    /* of at most chunk rows: a longer prompt takes several passes*/
     size_t chunk;
-    aa_real *logits;                /* [V] after the last token read                              */
+    aa_real *logits;                /* [V] after the last token read */
     aa_arena arena;
-    int32_t *history;               /* [capacity + 1] model ids read and drawn                    */
-    void *scratch;                  /* of aa_sample                                               */
-    struct aa_session_owned *owned; /* what aa_session_open made; NULL when borrowed              */
-    const int32_t *active_ids;      /* compact vocabulary, or NULL                                */
+    int32_t *history;               /* [capacity + 1] model ids read and drawn */
+    void *scratch;                  /* of aa_sample */
+    struct aa_session_owned *owned; /* what aa_session_open made; NULL when borrowed */
+    const int32_t *active_ids;      /* compact vocabulary, or NULL */
     const int32_t *compact_map;
     const unsigned char *banned;    /* [V] not 0: never to be drawn. NULL: all may be. A model
-                                       written from a compact vocabulary has untrained rows       */
+                                       written from a compact vocabulary has untrained rows */
 } aa_session;
 
 /* Opens a model (run directory, checkpoint directory, model file) for generation and evaluation.
- * capacity: positions of the KV cache, 0 = the model's seq.                                      */
+ * capacity: positions of the KV cache, 0 = the model's seq. */
 aa_status aa_session_open(aa_session *out, const char *path, aa_cpu *cpu, size_t capacity,
                           aa_err *err) AA_MUST_USE;
 /* A session over a model that is being trained (borrowed; weights may change between generations).
@@ -46,13 +46,13 @@ void aa_session_close(aa_session *s);
  * empty prompt is bos or eos) are appended to *ids, and s->logits is what follows the last one. */
 aa_status aa_session_read(aa_session *s, const char *prompt, aa_ids *ids, aa_err *err) AA_MUST_USE;
 
-/* ---- sampling ------------------------------------------------------------------------------- */
+/* ---- sampling -------------------------------------------------------------------------------- */
 
-typedef struct aa_sampling {   /* zero-initialise, then aa_sampling_defaults                      */
-    double temperature;        /* 0 = greedy (ties: lowest id)                                    */
-    int64_t top_k;             /* 0 = off                                                         */
-    double top_p, min_p;       /* 1 / 0 = off; min_p relative to the best token                   */
-    double repetition_penalty; /* 1 = off; over the last repetition_window tokens                 */
+typedef struct aa_sampling {   /* zero-initialise, then aa_sampling_defaults */
+    double temperature;        /* 0 = greedy (ties: lowest id) */
+    int64_t top_k;             /* 0 = off */
+    double top_p, min_p;       /* 1 / 0 = off; min_p relative to the best token */
+    double repetition_penalty; /* 1 = off; over the last repetition_window tokens */
     int64_t repetition_window;
     uint64_t seed;
 } aa_sampling;
@@ -64,21 +64,21 @@ void aa_sampling_defaults(aa_sampling *s);
  * scratch; NaN counts as -inf. Equal logits rank by id, lowest first; top_p keeps the smallest set
  * that reaches it, of what top_k left. recent: the tokens so far, newest last, of which the window
  * counts. index: number of this draw in the sequence (counter-based: the same seed gives the same
- * text). scratch: aligned as from aa_heap_alloc.                                                 */
+ * text). scratch: aligned as from aa_heap_alloc. */
 int32_t aa_sample(const aa_sampling *s, aa_real *logits, size_t V, const int32_t *recent,
                   size_t n_recent, uint64_t index, void *scratch);
 size_t aa_sample_scratch_bytes(size_t V);
 
-/* ---- generation ----------------------------------------------------------------------------- */
+/* ---- generation ------------------------------------------------------------------------------ */
 
 typedef struct aa_generation {
-    size_t max_tokens;         /* new tokens at most                                              */
-    const char *const *stop;   /* n_stop texts that end the generation and are not part of it     */
+    size_t max_tokens;         /* new tokens at most */
+    const char *const *stop;   /* n_stop texts that end the generation and are not part of it */
     size_t n_stop;
     bool ignore_eos;
     aa_sampling sampling;
     /* Called with whole characters as they become certain (not part of a possible stop text);
-     * NULL: none. Returning false stops.                                                         */
+     * NULL: none. Returning false stops. */
     bool (*on_text)(void *ctx, const char *text, size_t n);
     void *ctx;
 } aa_generation;
@@ -91,17 +91,17 @@ typedef enum {
     AA_STOP_CONTEXT
 } aa_stop_reason;
 
-typedef struct aa_generated {  /* release with aa_generated_release                               */
+typedef struct aa_generated {  /* release with aa_generated_release */
     aa_ids prompt_ids, ids;    /* ids of the tokenizer (full vocabulary); an eos that ended the
-                                  generation is not among them                                    */
-    aa_text text;              /* of ids, without the stop text                                   */
+                                  generation is not among them */
+    aa_text text;              /* of ids, without the stop text */
     aa_stop_reason reason;
-    double prefill_s, decode_s;   /* decode_s covers ids.len - 1 tokens after the first           */
+    double prefill_s, decode_s;   /* decode_s covers ids.len - 1 tokens after the first */
 } aa_generated;
 
 /* The prompt is encoded with special tokens; an empty prompt starts from bos/eos. A prompt longer
  * than the context is an error that says both lengths; when the context is full the generation ends
- * (AA_STOP_CONTEXT).                                                                             */
+ * (AA_STOP_CONTEXT). */
 aa_status aa_generate(aa_session *s, const char *prompt, const aa_generation *g, aa_generated *out,
                       aa_err *err) AA_MUST_USE;
 void aa_generated_release(aa_generated *g);

@@ -51,8 +51,8 @@ aa_status aa_session_init(aa_session *out, aa_model *m, const aa_tokenizer *t, a
     return st;
 }
 
-/* Ids that were never trained: all but the active ones of a compact vocabulary that was expanded.
- */
+/* Ids that were never trained: all but the active
+ * ones of a compact vocabulary that was expanded. */
 static aa_status ban_inactive(struct aa_session_owned *o, const aa_source *src, aa_err *err) {
     size_t V = (size_t)src->config.vocab;
     if (!src->active_ids || src->n_active >= V) return AA_OK;

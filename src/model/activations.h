@@ -58,8 +58,8 @@ aa_status aa__model_forward(aa_model *m, aa_backend *be, aa_activations *a, cons
 aa_status aa__check_ids(const aa_model *m, const int32_t *ids, const int32_t *targets, size_t n,
                         aa_err *err);
 
-/* Copies the new rows of k and v behind a layer's earlier ones; turns k, v and `at` to all of them.
- */
+/* Copies the new rows of k and v behind a layer's earlier ones;
+ * turns k, v and `at` to all of them. */
 void aa__kv_append(aa_kv *kv, int layer, aa_attention *at, aa_real **k, aa_real **v);
 
 /* y[N,n_out] = x[N,n_in] W^T + b, begun and waited for. Rows are dense. */

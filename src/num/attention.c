@@ -81,8 +81,8 @@ static void multiply(const aa_kernels *k, const small *p) {
     }
 }
 
-/* n rows of D as panels [n][nr], one after another over D: the right operand of a sum over the
- * rows. */
+/* n rows of D as panels [n][nr], one after another over D:
+ * the right operand of a sum over the rows. */
 static void pack_sum(const aa_kernels *k, aa_real *y, const aa_real *x, size_t ld, size_t n,
                      size_t D) {
     size_t nr = k->shape.nr;

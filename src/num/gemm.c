@@ -57,8 +57,8 @@ static size_t tile_row(const share *h, size_t tile) {
     return h->rows * tile + aa__min(tile, h->n_longer);
 }
 
-/* Rows are packed a few at a time across all panels or tiles, so that memory is read in long
- * pieces. */
+/* Rows are packed a few at a time across all panels or tiles,
+ * so that memory is read in long pieces. */
 enum { PACK_ROWS = 8 };
 
 /* n_rows of n elements will be packed soon. */
@@ -284,8 +284,7 @@ static double flop_of(size_t M, size_t N, size_t K) {
     return 2.0 * (double)M * (double)N * (double)K;
 }
 
-/* ---- the resident copy --------------------------------------------------------------------------
- */
+/* ---- the resident copy ----------------------------------------------------------------------- */
 
 size_t aa_linear_packed_size(const aa_cpu *cpu, const aa_linear *lin) {
     return aa__round_up(lin->n_out, cpu->k.shape.nr) * lin->n_in;

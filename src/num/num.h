@@ -46,8 +46,7 @@ size_t aa_cpu_scratch_bytes(int n_threads);         /* what aa_cpu_new takes, fo
 bool aa_isa_available(aa_isa isa);
 
 /* Profile: one row per operation, wall seconds on the calling thread. Off by default; costs two
- * clock reads per operation when on. FLOP counts multiply-adds as 2; bytes are compulsory traffic.
- */
+ * clock reads per operation. FLOP counts multiply-adds as 2; bytes are compulsory traffic. */
 typedef struct aa_profile_row {
     const char *op;
     uint64_t calls;
@@ -61,8 +60,7 @@ size_t aa_cpu_profile_rows(const aa_cpu *cpu, aa_profile_row *out, size_t max); 
 double aa_cpu_peak_gflops(aa_cpu *cpu, double seconds);
 double aa_cpu_read_gbs(aa_cpu *cpu, double seconds);
 
-/* ---- linear maps ------------------------------------------------------------------------------
- */
+/* ---- linear maps ----------------------------------------------------------------------------- */
 
 size_t aa_linear_packed_size(const aa_cpu *cpu, const aa_linear *lin);   /* elements */
 void aa_linear_pack(aa_cpu *cpu, aa_linear *lin);    /* if lin->packed is there and out of date */
@@ -87,8 +85,7 @@ void aa_linear_dw(aa_cpu *cpu, const aa_linear *lin, const aa_real *dy, size_t l
 void aa_gemm(aa_cpu *cpu, aa_real *c, size_t ldc, const aa_real *a, size_t lda, const aa_real *b,
              size_t ldb, bool transpose_b, size_t M, size_t N, size_t K, bool accumulate);
 
-/* ---- normalisation ----------------------------------------------------------------------------
- */
+/* ---- normalisation --------------------------------------------------------------------------- */
 
 /* Rows of width C; with heads > 1, each of T rows holds `heads` groups of C normalised on their own
  * (q/k norm), so there are T*heads statistics, token-major. */
@@ -105,8 +102,7 @@ void aa_rmsnorm_backward(aa_cpu *cpu, aa_real *dx, aa_real *dw, const aa_real *d
                          const aa_real *x, const aa_real *w, const aa_real *rstd, aa_rows rows,
                          bool accumulate);
 
-/* ---- rotary position embedding -----------------------------------------------------------------
- */
+/* ---- rotary position embedding --------------------------------------------------------------- */
 
 /* Pairs are (i, i + D/2), the "rotate half" order of Hugging Face. table [n_pos][D]: cos of D/2
  * angles, then sin. In place on heads*D columns of each row; pos[t] < n_pos. inverse: the transpose
@@ -114,8 +110,7 @@ void aa_rmsnorm_backward(aa_cpu *cpu, aa_real *dx, aa_real *dw, const aa_real *d
 void aa_rope(aa_cpu *cpu, aa_real *x, size_t ld, size_t T, size_t heads, size_t D,
              const aa_real *table, const int32_t *pos, bool inverse);
 
-/* ---- attention ---------------------------------------------------------------------------------
- */
+/* ---- attention ------------------------------------------------------------------------------- */
 
 /* B independent sequences. Query row i (0..n_query-1) of a sequence sees keys 0 .. n_key-n_query+i.
  * Query head h uses key/value head h / (H/K). Scale 1/sqrt(D). Rows of sequence b begin at
@@ -136,8 +131,7 @@ void aa_attention_backward(aa_cpu *cpu, aa_real *dq, aa_real *dk, aa_real *dv, c
                            const aa_real *q, const aa_real *k, const aa_real *v, const aa_real *o,
                            const aa_real *lse, aa_real *delta, const aa_attention *a);
 
-/* ---- feed-forward, embedding, loss --------------------------------------------------------------
- */
+/* ---- feed-forward, embedding, loss ----------------------------------------------------------- */
 
 /* gu [T,2F] holds gate then up. y[T,F] = silu(gate) * up. Shazeer 2020, arXiv:2002.05202. */
 void aa_swiglu_forward(aa_cpu *cpu, aa_real *y, const aa_real *gu, size_t T, size_t F);
@@ -156,11 +150,10 @@ void aa_embedding_backward(aa_cpu *cpu, aa_real *dtable, const aa_real *dx, cons
 void aa_cross_entropy(aa_cpu *cpu, aa_real *loss, aa_real *logits, size_t ld, const int32_t *target,
                       size_t T, size_t V, aa_real gradient_scale);
 
-/* ---- arrays -------------------------------------------------------------------------------------
- */
+/* ---- arrays ---------------------------------------------------------------------------------- */
 
-double aa_sum_squares(aa_cpu *cpu, const aa_real *x,
-                      size_t n); /* f64, fixed chunks; NaN and Inf propagate */
+/* f64, fixed chunks; NaN and Inf propagate. */
+double aa_sum_squares(aa_cpu *cpu, const aa_real *x, size_t n);
 void aa_zero(aa_cpu *cpu, aa_real *x, size_t n);
 void aa_axpy(aa_cpu *cpu, aa_real *y, aa_real a, const aa_real *x, size_t n);     /* y += a x */
 void aa_scale(aa_cpu *cpu, aa_real *x, aa_real a, size_t n);

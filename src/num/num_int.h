@@ -75,8 +75,7 @@ typedef struct aa_kernels {
 
 void aa__kernels_choose(aa_kernels *out, aa_isa isa);     /* isa must be available, not AUTO */
 
-/* ---- the team ----------------------------------------------------------------------------------
- */
+/* ---- the team -------------------------------------------------------------------------------- */
 
 /* Elements of one thread's scratch: a block of A, a slab of B, sums in waiting. aa__kernels_choose
  * checks that every set's blocking fits; attention uses the whole. */

@@ -30,9 +30,9 @@ typedef enum {
 typedef struct aa_tensor {
     char name[72];
     aa_kind kind;
-    int layer;                 /* -1: not in a block                                              */
-    size_t rows, cols;         /* [out, in] row-major; vectors (norms, biases) are rows = 1       */
-    aa_real *data, *grad;      /* rows*cols each, 64-byte aligned; grad NULL without training     */
+    int layer;                 /* -1: not in a block */
+    size_t rows, cols;         /* [out, in] row-major; vectors (norms, biases) are rows = 1 */
+    aa_real *data, *grad;      /* rows*cols each, 64-byte aligned; grad NULL without training */
     uint64_t version;          /* raised by whoever writes data: packed copies and devices follow */
 } aa_tensor;
 
@@ -43,13 +43,13 @@ static inline bool aa_tensor_is_vector(const aa_tensor *t) {
 
 /* A linear map y = x W^T + b as GEMM sees it. W may span several adjacent rows of the table with
  * the same width (q|k|v, gate|up): n_parts tensors whose data (and grad) are contiguous, likewise
- * the biases. A linear without storage for `packed` is packed at each call instead.              */
+ * the biases. A linear without storage for `packed` is packed at each call instead. */
 typedef struct aa_linear {
-    aa_tensor *weight, *bias;  /* first part of each; bias may be NULL                            */
+    aa_tensor *weight, *bias;  /* first part of each; bias may be NULL */
     int n_parts;
-    size_t n_out, n_in;        /* n_out = sum of rows of the parts                                */
-    aa_real *packed;           /* aa_linear_packed_size() elements, or NULL                       */
-    uint64_t packed_version;   /* sum of the parts' versions when packed; 0 = never               */
+    size_t n_out, n_in;        /* n_out = sum of rows of the parts */
+    aa_real *packed;           /* aa_linear_packed_size() elements, or NULL */
+    uint64_t packed_version;   /* sum of the parts' versions when packed; 0 = never */
 } aa_linear;
 
 #endif

@@ -1,11 +1,11 @@
 /* optim/schedule: the learning rate as a function of the used fraction of the budget.
  *
- * The fraction, not a step count, drives it, so a run limited by time cools down exactly to its
- * end.
+ * The fraction, not a step count, drives it: a run limited by time cools down exactly to its end.
  *
- *     warm-up   lr * fraction/warmup, never below lr/100 (the very first update should do
- * something) wsd       lr, then over the last `cooldown` of the budget linearly to min_lr cosine
- * half a cosine from lr after the warm-up to min_lr at the end constant  lr
+ *     warm-up   lr * fraction/warmup, never below lr/100 (the first update should do something)
+ *     wsd       lr, then over the last `cooldown` of the budget linearly to min_lr
+ *     cosine    half a cosine from lr after the warm-up to min_lr at the end
+ *     constant  lr
  */
 #include <math.h>
 #include "optim/optim.h"

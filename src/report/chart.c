@@ -15,7 +15,7 @@ enum { LEFT = 58, RIGHT = 16, TOP = 30, BOTTOM = 46, MAX_POINTS = 80, STRIP_WIDT
 typedef struct view {
     const aa__chart *c;
     aa__scale x, y;
-    double x_size; /* what one unit of the x axis is: 60 for minutes                    */
+    double x_size; /* what one unit of the x axis is: 60 for minutes */
     const char *x_unit;
 } view;
 
@@ -192,8 +192,8 @@ static void add_curve(const view *v, size_t run, aa_text *t) {
     aa_text_add(t, " r=\"3\"/>");
 }
 
-/* Whether validation i is drawn: all of a short run; evenly spaced ones of a long run, its last and
- * best. */
+/* Whether validation i is drawn: all of a short run;
+ * evenly spaced ones of a long run, its last and best. */
 static bool shows_eval(const aa_journal *j, size_t i, uint64_t best_step) {
     size_t stride = (j->n_evals + MAX_POINTS - 1) / MAX_POINTS;
     const aa_report_eval *e = &j->evals[i];

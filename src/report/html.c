@@ -548,8 +548,8 @@ static const json_t *object_of(const aa_journal *j, const char *object) {
     return j->run ? json_object_get(j->run, object) : NULL;
 }
 
-/* One row per key of the run events' object, each key once; rows that differ between runs are
- * marked. */
+/* One row per key of the run events' object, each key once;
+ * rows that differ between runs are marked. */
 static void add_keys(const page *p, const char *object, const char *title) {
     aa_text *t = p->t;
     bool any = false;

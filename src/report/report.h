@@ -42,14 +42,14 @@ typedef struct aa_report_sample {
 
 typedef struct aa_journal { /* a journal in memory; release with aa_journal_release */
     char *path;
-    void *run, *end;        /* json_t of the run and end events, or NULL            */
+    void *run, *end;        /* json_t of the run and end events, or NULL */
     aa_report_step *steps;
     size_t n_steps;
     aa_report_eval *evals;
     size_t n_evals;
     aa_report_sample *samples;
     size_t n_samples;
-    size_t n_skipped;       /* unknown or torn lines                                */
+    size_t n_skipped;       /* unknown or torn lines */
 } aa_journal;
 
 /* path: a journal, or a run directory that holds journal.jsonl. A bad line in the middle is

@@ -5,7 +5,7 @@
 
 #include "report/report.h"
 
-/* ---- numbers (number.c): no locale, the same bytes everywhere ------------------------------- */
+/* ---- numbers (number.c): no locale, the same bytes everywhere -------------------------------- */
 
 /* 1.50; e-notation from 1e15 on; a dash for NaN */
 void aa__add_fixed(aa_text *t, double v, int decimals);
@@ -23,7 +23,7 @@ void aa__add_tick(aa_text *t, double v, double step);
  * HTML, the five special characters are escaped as well. */
 void aa__add_clean(aa_text *t, const char *s, bool html);
 
-/* ---- scales (scale.c) ----------------------------------------------------------------------- */
+/* ---- scales (scale.c) ------------------------------------------------------------------------ */
 
 typedef struct aa__scale {
     double lo, hi; /* domain; lo < hi always, both > 0 when log */
@@ -33,8 +33,8 @@ typedef struct aa__scale {
 } aa__scale;
 
 typedef enum {
-    AA__ROUND, /* linear, from tick to tick                               */
-    AA__TIGHT, /* linear, exactly lo to hi                                */
+    AA__ROUND, /* linear, from tick to tick */
+    AA__TIGHT, /* linear, exactly lo to hi */
     AA__LOG    /* logarithmic where the values allow it, else as AA__ROUND */
 } aa__scale_kind;
 
@@ -54,7 +54,7 @@ double aa__eval_x(const aa_report_eval *e, aa__x x);
 enum { AA__THIN = 600, AA__THIN_MAX = AA__THIN + 2 };
 size_t aa__thin(const aa_journal *j, aa__y y, size_t out[AA__THIN_MAX]);
 
-/* ---- summary (summary.c) -------------------------------------------------------------------- */
+/* ---- summary (summary.c) --------------------------------------------------------------------- */
 
 typedef struct aa__summary { /* NaN: not in the journal */
     uint64_t steps, tokens, best_step;
@@ -71,7 +71,7 @@ double aa__run_real(const aa_journal *j, const char *object, const char *key);
 /* A run's short name for titles and legends: its directory's name. Not NUL-terminated: *n bytes. */
 const char *aa__run_name(const aa_journal *j, size_t *n);
 
-/* ---- charts (chart.c) and page (html.c, style.c) -------------------------------------------- */
+/* ---- charts (chart.c) and page (html.c, style.c) --------------------------------------------- */
 
 typedef struct aa__chart {
     const aa_journal *const *j;

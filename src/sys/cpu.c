@@ -17,7 +17,7 @@
 #endif
 #include "sys/sys.h"
 
-/* ---- instruction sets ---------------------------------------------------------------------- */
+/* ---- instruction sets ------------------------------------------------------------------------ */
 
 #if defined(__x86_64__)
 
@@ -86,7 +86,7 @@ static void find_brand(aa_sys_cpu *c) {
 
 #endif
 
-/* ---- cores and caches ---------------------------------------------------------------------- */
+/* ---- cores and caches ------------------------------------------------------------------------ */
 
 #ifdef __APPLE__
 
@@ -128,8 +128,8 @@ static void read_allowed(void) {
     quota = quota_cores();
 }
 
-/* Size of the cache of a level that holds data, from sysfs: glibc's sysconf does not know every
- * machine. */
+/* Size of the cache of a level that holds data, from sysfs:
+ * glibc's sysconf does not know every machine. */
 static size_t cache_bytes(int level) {
     for (int i = 0; i < 8; i++) {
         char path[96], text[32];

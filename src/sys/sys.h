@@ -12,11 +12,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* ---- files ---------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 typedef struct aa_sys_map { const unsigned char *data; size_t size_bytes; } aa_sys_map;
 
-/* Maps a whole regular file read-only. An empty file maps to {NULL, 0}. A directory is EISDIR.   */
+/* Maps a whole regular file read-only. An empty file maps to {NULL, 0}. A directory is EISDIR. */
 int  aa_sys_map_open(aa_sys_map *out, const char *path);
 void aa_sys_map_close(aa_sys_map *map);
 
@@ -34,7 +34,7 @@ int aa_sys_make_dirs(const char *path);                          /* mkdir -p */
 int aa_sys_fsync_file(int fd);                                   /* F_FULLFSYNC on macOS */
 int aa_sys_fsync_dir(const char *path);
 int aa_sys_rename(const char *from, const char *to);             /* atomic; replaces a file */
-int aa_sys_link_replace(const char *target, const char *link);   /* made aside, then renamed     */
+int aa_sys_link_replace(const char *target, const char *link);   /* made aside, then renamed */
 int aa_sys_remove_tree(const char *path); /* absent is success; never follows links */
 int aa_sys_truncate(const char *path, uint64_t size_bytes);      /* with fsync */
 /* Calls visit(ctx, name) for each entry but "." and "..", in byte order of the names; a non-zero
@@ -45,7 +45,7 @@ int aa_sys_disk_free(const char *path, uint64_t *out_bytes);
 int aa_sys_lock(const char *path, int *out_fd);
 void aa_sys_unlock(int fd);
 
-/* ---- memory --------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 /* Zeroed, page-aligned memory of its own mapping, advised for huge pages when that is useful. */
 int  aa_sys_pages_alloc(void **out, size_t size_bytes);
@@ -54,13 +54,13 @@ uint64_t aa_sys_memory_total(void); /* bytes of RAM this process may use (honour
 uint64_t aa_sys_memory_available(void);
 uint64_t aa_sys_peak_rss(void);          /* bytes */
 
-/* ---- clocks --------------------------------------------------------------------------------- */
+/* ---- clocks ---------------------------------------------------------------------------------- */
 
 double  aa_sys_clock_s(void);            /* monotonic seconds, origin arbitrary */
 double  aa_sys_cpu_s(void);              /* CPU seconds used by this process */
 int64_t aa_sys_unix_ms(void);            /* wall clock, milliseconds since 1970 */
 
-/* ---- processor ------------------------------------------------------------------------------ */
+/* ---- processor ------------------------------------------------------------------------------- */
 
 typedef struct aa_sys_cpu {
     char brand[64];
@@ -74,7 +74,7 @@ void aa_sys_cpu_info(aa_sys_cpu *out);
  * effort: nothing happens where the process has a quota of CPU time instead of cores of its own. */
 void aa_sys_pin_thread(int core);
 
-/* ---- signals and terminals ------------------------------------------------------------------ */
+/* ---- signals and terminals ------------------------------------------------------------------- */
 
 /* After install, SIGINT and SIGTERM only raise the flag; a second SIGINT ends the process at once
  * with status 130. pending() is cheap enough for every step. */

@@ -1,6 +1,5 @@
 /* train/cache: where derived data live between runs: $XDG_CACHE_HOME/autoane, or ~/.cache/autoane.
- * Everything there is named by the digest of what it was made from, and may be deleted at any time.
- */
+ * Everything is named by the digest of what it was made from, and may be deleted at any time. */
 #ifndef AA_TRAIN_CACHE_H
 #define AA_TRAIN_CACHE_H
 

@@ -48,14 +48,14 @@ enum { N_FIELDS = sizeof fields / sizeof *fields };
 
 static void write_position(const aa_position *at, aa_text *out) {
     for (size_t i = 0; i < N_FIELDS; i++) {
-        const char *p = (const char *)at + fields[i].at;
+        const void *p = (const char *)at + fields[i].at;
         char hex[AA_DIGEST_HEX];
         aa_text_json_key(out, fields[i].key);
         switch (fields[i].type) {
-        case FIELD_U64: aa_text_json_int(out, (int64_t) * (const uint64_t *)(const void *)p); break;
-        case FIELD_REAL: aa_text_json_real(out, *(const double *)(const void *)p); break;
+        case FIELD_U64: aa_text_json_int(out, (int64_t)*(const uint64_t *)p); break;
+        case FIELD_REAL: aa_text_json_real(out, *(const double *)p); break;
         case FIELD_DIGEST:
-            aa_digest_hex(*(const aa_digest *)(const void *)p, hex);
+            aa_digest_hex(*(const aa_digest *)p, hex);
             aa_text_json_string(out, hex, strlen(hex));
             break;
         }
@@ -75,21 +75,20 @@ static aa_status parse_digest(const char *s, const char *name, aa_digest *out, a
 
 static aa_status read_position(const json_t *o, const char *name, aa_position *at, aa_err *err) {
     for (size_t i = 0; i < N_FIELDS; i++) {
-        char *p = (char *)at + fields[i].at;
+        void *p = (char *)at + fields[i].at;
         int64_t n;
         const char *s;
         switch (fields[i].type) {
         case FIELD_U64:
             AA_TRY(aa_json_int_need(o, fields[i].key, name, 0, INT64_MAX, &n, err));
-            *(uint64_t *)(void *)p = (uint64_t)n;
+            *(uint64_t *)p = (uint64_t)n;
             break;
         case FIELD_REAL:
-            AA_TRY(
-                aa_json_real(o, fields[i].key, name, -1e300, 1e300, NAN, (double *)(void *)p, err));
+            AA_TRY(aa_json_real(o, fields[i].key, name, -1e300, 1e300, NAN, p, err));
             break;
         case FIELD_DIGEST:
             AA_TRY(aa_json_str(o, fields[i].key, name, "", &s, err));
-            AA_TRY(parse_digest(s, name, (aa_digest *)(void *)p, err));
+            AA_TRY(parse_digest(s, name, p, err));
             break;
         }
     }

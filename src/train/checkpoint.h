@@ -2,9 +2,9 @@
  *
  * Beside what aa_hf_write makes:
  *   train_state.safetensors   optimizer slots "<slot>.<row>", and "master.<row>" where
- * model.safetensors does not hold the very weights (folded or expanded) run.json position: step,
- * window counter, elapsed time, best so far, journal offset; name, size and digest of every other
- * file
+ *                             model.safetensors does not hold the very weights (folded, expanded)
+ *   run.json                  position: step, window counter, elapsed time, best so far, journal
+ *                             offset; name, size and digest of every other file
  *
  * Written into step-N.tmp, every file and the directory flushed, then renamed: a directory named
  * step-N is whole. Reading verifies every digest first.
@@ -16,14 +16,14 @@
 
 typedef struct aa_position {               /* everything about a run that is not an array */
     uint64_t step, windows, tokens, optim_t, journal_bytes, rng_seed;
-    double elapsed_s, train_s,
-        flop; /* since the start, all in; of it in updates; matrix FLOP done */
+    double elapsed_s, train_s;             /* since the start, all in; of it in updates */
+    double flop;                           /* of matrices, done */
     aa_eval_result last_eval;              /* tokens 0: none yet */
     double best_loss; uint64_t best_step;  /* best_loss NAN: none yet */
     double first_loss, smooth_loss;        /* divergence guard and progress */
-    double log_loss_sum; uint64_t log_steps;             /* since the last journal line */
-    double next_eval, next_checkpoint, next_log,
-        next_sample; /* when each is due, in its interval's unit */
+    double log_loss_sum; uint64_t log_steps;   /* since the last journal line */
+    /* when each is due, in its interval's unit */
+    double next_eval, next_checkpoint, next_log, next_sample;
     aa_digest tokens_digest;
 } aa_position;
 

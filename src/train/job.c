@@ -26,8 +26,8 @@ static size_t value_size(aa_opt_type type) {
     }
 }
 
-/* Shape fields that the user left alone come from `from`; what has no option (scaling of rope ...)
- * too. */
+/* Shape fields that the user left alone come from `from`;
+ * what has no option (scaling of rope ...) too. */
 static aa_config merge_config(const aa_opts *opts, const aa_config *from) {
     const aa_train_options *o = opts->values;
     aa_config c = *from;

@@ -14,8 +14,8 @@ typedef struct aa_journal_writer {
     uint64_t size_bytes;
 } aa_journal_writer;
 
-/* Opens for appending at exactly at_bytes: a longer file is cut there, a shorter one is
- * AA_ECORRUPT. */
+/* Opens for appending at exactly at_bytes:
+ * a longer file is cut there, a shorter one is AA_ECORRUPT. */
 aa_status aa_journal_writer_open(aa_journal_writer *w, const char *path, uint64_t at_bytes,
                                  aa_err *err) AA_MUST_USE;
 void aa_journal_writer_close(aa_journal_writer *w);

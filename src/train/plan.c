@@ -3,8 +3,7 @@
  * Memory is measured by running the real layout code on counting arenas, once per line of the
  * table. Time is predicted from three figures: matrix FLOP against the probed FMA peak, and the
  * elementwise traffic of activations and of the optimizer against memory bandwidth; the two
- * efficiencies below were fitted to measured steps of the presets (docs/performance.md) and are
- * good to about 15 %. */
+ * efficiencies below were fitted to measured steps of the presets and are good to about 15 %. */
 #include <math.h>
 #include <string.h>
 #include "sys/sys.h"
@@ -26,8 +25,8 @@ static size_t eval_windows(const aa_job *job) {
 
 /* Token pages that random windows will touch: the file is read through a mapping. */
 static uint64_t touched_bytes(const aa_job *job, double tokens) {
-    double file = (double)job->tokens.map.size_bytes,
-           around = 65536; /* the kernel maps pages by 64 KiB */
+    double file = (double)job->tokens.map.size_bytes;
+    double around = 65536;                /* the kernel maps pages by 64 KiB */
     if (file == 0) return 0;
     double windows = tokens / (double)job->T;
     return (uint64_t)(file * (1 - exp(-windows * around / file)));
@@ -202,8 +201,7 @@ void aa_plan_text(const aa_plan *p, const aa_job *job, aa_text *out) {
 
 void aa_plan_json(const aa_plan *p, const aa_job *job, aa_text *out) {
     (void)job;
-    const struct { const char *key; double value;
-    } rows[] = {
+    const struct { const char *key; double value; } rows[] = {
         {"params", (double)p->params},
         {"params_bytes", (double)p->params_bytes},
         {"grads_bytes", (double)p->grads_bytes},

@@ -37,8 +37,7 @@ typedef struct run {
     aa_session session; bool has_session;
     float *mean_logit;                    /* compact vocabulary only */
     aa_journal_writer journal;
-    double start_s,
-        elapsed_before_s; /* clock at the start of this session, elapsed in earlier ones */
+    double start_s, elapsed_before_s;     /* clock when this session began; time of earlier ones */
     double train_before_s, eval_s, checkpoint_s;
     uint64_t saved_step, evaluated_step;  /* UINT64_MAX: not yet */
     uint64_t tokens_before;
@@ -130,8 +129,8 @@ static aa_status check_loss(run *r, double loss, aa_err *err) {
             "smaller --lr",
             (unsigned long long)at->step + 1);
     if (!at->step) at->first_loss = at->smooth_loss = loss;
-    /* Bias-corrected like Adam's moments, so that the first updates are not stuck at the first
-     * loss. */
+    /* Bias-corrected like Adam's moments,
+     * so that the first updates are not stuck at the first loss. */
     double keep = fmin(SMOOTHING, (double)at->step / ((double)at->step + 1));
     at->smooth_loss = keep * at->smooth_loss + (1 - keep) * loss;
     if (at->step >= DIVERGED_AFTER && at->smooth_loss > at->first_loss + DIVERGED_NATS)

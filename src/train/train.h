@@ -8,9 +8,9 @@
  * A run directory holds
  *     config.ini          every option, complete: `autoane train config.ini` repeats the run
  *     journal.jsonl       one event per line (schema: report/report.h)
- *     step-N/             checkpoints: Hugging Face directories with exact train state
- * (checkpoint.h) last, best          links to two of them report.html         written when the run
- * ends
+ *     step-N/             checkpoints: Hugging Face directories that resume (checkpoint.h)
+ *     last, best          links to two of them
+ *     report.html         written when the run ends
  */
 #ifndef AA_TRAIN_TRAIN_H
 #define AA_TRAIN_TRAIN_H
@@ -49,8 +49,7 @@ typedef struct aa_job {
     aa_tokens tokens; aa_digest tokens_digest;
     aa_stream train, valid;
     int32_t *compact_map, *active_ids; size_t n_active;
-    double
-        floor_nats_per_byte; /* surprisal of the validation text under its generator; NAN unknown */
+    double floor_nats_per_byte;            /* of the generated validation text; NAN: unknown */
     size_t B, T, n_updates_epoch;          /* sequences per update, window */
     double n_epoch_tokens;
 } aa_job;
@@ -126,7 +125,6 @@ typedef struct aa_train_result {
     uint64_t step, tokens;
     double epoch, flop, wall_s, train_s, eval_s, checkpoint_s, tokens_per_s, share_of_peak;
     aa_eval_result final, best; uint64_t best_step; double floor_loss;
-    double outside_share; /* share of train_s outside named kernels (with profile), else NAN */
 } aa_train_result;
 
 /* Starts a run (o->out must not hold one) or, with resume, continues the one in o->out from its

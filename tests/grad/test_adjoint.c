@@ -1,5 +1,5 @@
-/* Linear pieces and their transposes: <A x, y> = <x, A^T y> for any x and y, in double precision.
- */
+/* Linear pieces and their transposes, in double precision:
+ * <A x, y> = <x, A^T y> for any x and y. */
 #include <math.h>
 
 #include "support/check.h"

@@ -114,8 +114,8 @@ static void rope_scalings(void **state) {
     check_config(&c, "rope llama3");
 }
 
-/* A backward pass with the wrong kv head for a query head must not pass for the gradient of this
- * forward. */
+/* A backward pass with the wrong kv head for a query head
+ * must not pass for the gradient of this forward. */
 static void wrong_kv_mapping_is_noticed(void **state) {
     toy t;
 

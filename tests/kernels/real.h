@@ -20,8 +20,8 @@
 #define REAL_EPS ((double)FLT_EPSILON)
 #endif
 
-/* n numbers with mean 0 and variance 1, uniform: element i of a stream is a hash of both
- * (splitmix64). */
+/* n numbers with mean 0 and variance 1, uniform:
+ * element i of a stream is a hash of both (splitmix64). */
 static inline aa_real *numbers(size_t n, uint64_t stream) {
     aa_real *x = aa_heap_alloc(n + 1, sizeof *x);
     assert_non_null(x);

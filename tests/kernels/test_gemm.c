@@ -16,8 +16,8 @@ typedef struct fixture {
     size_t T, ldx, ldy;
 } fixture;
 
-/* A map in two parts, as q|k|v and gate|up are. Rows of x and dy are longer than the map is wide.
- */
+/* A map in two parts, as q|k|v and gate|up are.
+ * Rows of x and dy are longer than the map is wide. */
 static fixture fixture_of(shape s) {
     fixture f = {.T = s.T, .ldx = s.n_in + 3, .ldy = s.n_out + 5};
     size_t first = s.n_out / 2 + s.n_out % 2, sizes[2] = {first, s.n_out - first};

@@ -1,5 +1,5 @@
-/* Half precision: all 65536 patterns to float, and rounding to nearest even around every one of
- * them. */
+/* Half precision: all 65536 patterns to float,
+ * and rounding to nearest even around every one of them. */
 #include "real.h"
 
 static float bits(uint32_t u) {
@@ -8,8 +8,8 @@ static float bits(uint32_t u) {
     return x;
 }
 
-/* The value of a pattern with `exponent` exponent bits and `mantissa` mantissa bits, from the
- * definition. */
+/* The value of a pattern with `exponent` exponent bits
+ * and `mantissa` mantissa bits, from the definition. */
 static double value_of(uint16_t h, int exponent, int mantissa) {
     int bias = (1 << (exponent - 1)) - 1, e = h >> mantissa & ((1 << exponent) - 1),
         m = h & ((1 << mantissa) - 1);

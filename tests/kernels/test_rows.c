@@ -27,8 +27,8 @@ static void test_norm_golden(void **state) {
     }
 }
 
-/* (1,2,3,4) at position 3, theta 1e4; the pairs of the source are neighbours, ours are halves
- * apart. */
+/* (1,2,3,4) at position 3, theta 1e4;
+ * the pairs of the source are neighbours, ours are halves apart. */
 static void test_rope_golden(void **state) {
     (void)state;
     const int32_t pos = 3;

@@ -31,8 +31,8 @@ static void restart(space *s) {
     memcpy(s->b, s->fresh, SPACE * sizeof *s->b);
 }
 
-/* Whole spaces: what a kernel must not touch must be equal in bits, so abs is for what it computes.
- */
+/* Whole spaces: what a kernel must not touch must be equal in bits,
+ * so abs is for what it computes. */
 static void compare(const char *name, const space *s, double rel, double abs) {
     near_real(name, s->b, s->a, SPACE, rel, abs);
 }
@@ -417,8 +417,8 @@ static void test_all(void **state) {
     assert_true(n_run >= 20);
 }
 
-/* Vector exp: within 2 ulp of the true value wherever that is a normal float, and right at the
- * edges. */
+/* Vector exp: within 2 ulp of the true value wherever
+ * that is a normal float, and right at the edges. */
 static void test_exp(void **state) {
     (void)state;
     EACH_ISA(isa) {

@@ -132,8 +132,8 @@ static void rope_frequencies(void **state) {
     c.rope_scaling = AA_ROPE_LLAMA3, c.rope_factor = 8, c.rope_original_seq = 128;
     c.rope_low_freq = 1, c.rope_high_freq = 4;
     aa_config_rope_frequencies(&c, f);
-    /* wavelengths 6.3 (kept, below 128/4), 62.8 (blended: 128/62.83 - 1 over 3), 628 and 6283
-     * (stretched) */
+    /* wavelengths 6.3 (kept, below 128/4), 62.8 (blended:
+     * 128/62.83 - 1 over 3), 628 and 6283 (stretched) */
     double blend = (128 / (2 * 3.14159265358979323846 / 0.1) - 1) / 3;
     check_near_f64("llama3", f,
                    (const double[]){1, 0.1 * ((1 - blend) / 8 + blend), 0.01 / 8, 0.001 / 8}, 4,

@@ -1,5 +1,5 @@
-/* Journals as they come from runs, from crashes, from resumes, and from people with bad intentions.
- */
+/* Journals as they come from runs, from crashes,
+ * from resumes, and from people with bad intentions. */
 #include "base/file.h"
 #include "base/memory.h"
 #include "report/report.h"
@@ -8,8 +8,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* There are a thousand of these: no fsync, and no truncation, which ext4 takes for a wish to sync.
- */
+/* There are a thousand of these: no fsync,
+ * and no truncation, which ext4 takes for a wish to sync. */
 static char *write_journal(const char *name, const char *text) {
     char *path = aa_path_join(check_temp_dir(), name);
     assert_non_null(path);

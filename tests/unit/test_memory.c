@@ -33,7 +33,7 @@ static int child(const char *word, const char *fail_at) {
     return status;
 }
 
-/* ---- arenas -------------------------------------------------------------------------------- */
+/* ---- arenas ---------------------------------------------------------------------------------- */
 
 static void check_zero(const unsigned char *p, size_t n) {
     assert_int_equal((uintptr_t)p % AA_ALIGN, 0);
@@ -139,7 +139,7 @@ static void strings_are_copied(void **state) {
     aa_arena_release(&a);
 }
 
-/* ---- heap ---------------------------------------------------------------------------------- */
+/* ---- heap ------------------------------------------------------------------------------------ */
 
 static void heap_checks_sizes(void **state) {
     (void)state;

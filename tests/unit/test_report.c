@@ -274,8 +274,8 @@ static void test_hostile_text_is_harmless(void **state) {
     for (size_t n = 1; n <= 2; n++) {
         aa_text page = {0}, calm = {0};
         aa_report_html(list, n, &page);
-        /* the words of the sample are there, escaped; the check for foreign content needs them gone
-         */
+        /* the words of the sample are there, escaped;
+         * the check for foreign content needs them gone */
         const char *s = page.data, *at;
         assert_non_null(strstr(s, "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&lt;img src=x"));
         assert_non_null(

@@ -81,8 +81,8 @@ static void below_is_unbiased(void **state) {
         for (uint64_t i = 0; i < n; i++) chi += (count[i] - want) * (count[i] - want) / want;
         assert_true(chi < (double)(n - 1) + 5 * sqrt(2 * (double)(n - 1)));
     }
-    /* Where plain multiplication would give 0 and 1 half as often as the others: n = 3/4 of 2^64.
-     */
+    /* Where plain multiplication would give 0 and 1
+     * half as often as the others: n = 3/4 of 2^64. */
     aa_rng r;
     uint64_t n = (uint64_t)3 << 62, thirds[3] = {0};
     aa_rng_init(&r, 3, AA_RNG_TEST, 0);

@@ -1,5 +1,5 @@
-/* How failures travel: the first one wins, context goes in front, every code has its exit status.
- */
+/* How failures travel: the first one wins,
+ * context goes in front, every code has its exit status. */
 #include "support/check.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* Story grammar: one text, one derivation; exact surprisals, counts and entropy; readable stories.
- */
+/* Story grammar: one text, one derivation; exact surprisals,
+ * counts and entropy; readable stories. */
 #include "base/digest.h"
 #include "data/story.h"
 #include "data/story_grammar.h"

@@ -12,8 +12,7 @@
 #include "data/tokenizer.h"
 #include "data/tokenizer_int.h"
 
-/* ---- nasty text
- * ------------------------------------------------------------------------------------------ */
+/* ---- nasty text ------------------------------------------------------------------------------ */
 
 static const char *const bits[] = {
     " ",
@@ -90,9 +89,7 @@ static void noise(aa_text *out, uint64_t seed, int n) {
     }
 }
 
-/* ---- pieces
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- pieces ---------------------------------------------------------------------------------- */
 
 /* Boundaries of the pieces of [at, end) by the regex, as a mark at each end. */
 static void by_regex(const char *pattern, const char *text, size_t at, size_t end,
@@ -209,9 +206,7 @@ static void test_classes(void **state) {
         assert_int_equal(aa__stand_in_byte(aa__stand_in((unsigned char)b)), b);
 }
 
-/* ---- merges
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- merges ---------------------------------------------------------------------------------- */
 
 static aa_tokenizer *trained(size_t vocab, aa_split split) {
     aa_err err = {0};
@@ -314,9 +309,7 @@ static void test_round_trip(void **state) {
     aa_pool_free(pool);
 }
 
-/* ---- training
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- training -------------------------------------------------------------------------------- */
 
 static void check_merge(const aa_tokenizer *t, size_t i, const char *left, const char *right) {
     int32_t l = t->merges[i][0], r = t->merges[i][1];
@@ -373,8 +366,7 @@ static void test_training_threads(void **state) {
     aa_text_release(&s);
 }
 
-/* ---- added tokens
- * ---------------------------------------------------------------------------------------------- */
+/* ---- added tokens ---------------------------------------------------------------------------- */
 
 static void check_ids(const aa_tokenizer *t, const char *text, unsigned flags, const int32_t *want,
                       size_t n) {
@@ -446,8 +438,7 @@ static void test_added(void **state) {
 #undef IDS
 }
 
-/* ---- tokenizer.json
- * ---------------------------------------------------------------------------------------------- */
+/* ---- tokenizer.json -------------------------------------------------------------------------- */
 
 static void check_json_round_trip(aa_tokenizer *t) {
     aa_err err = {0};

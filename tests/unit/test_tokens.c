@@ -19,8 +19,7 @@ static void put(const char *path, const void *p, size_t n) {
 
 static void put_text(const char *path, const char *s) { put(path, s, strlen(s)); }
 
-/* ---- documents
- * ------------------------------------------------------------------------------------- */
+/* ---- documents ------------------------------------------------------------------------------- */
 
 typedef struct seen {
     aa_text all;
@@ -161,8 +160,7 @@ static void test_directory(void **state) {
     for (size_t i = 0; i < 5; i++) aa_heap_free(all[i]);
 }
 
-/* ---- token files
- * -------------------------------------------------------------------------------------- */
+/* ---- token files ----------------------------------------------------------------------------- */
 
 static aa_tokenizer *bytes(void) {
     aa_err err = {0};

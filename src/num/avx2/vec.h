@@ -1,5 +1,5 @@
-/* The vector vocabulary of num/simd in AVX2 with FMA: eight floats. See avx512/vec.h for the rules.
- */
+/* The vector vocabulary of num/simd in AVX2 with FMA:
+ * eight floats. See avx512/vec.h for the rules. */
 #ifndef AA_NUM_AVX2_VEC_H
 #define AA_NUM_AVX2_VEC_H
 
@@ -44,8 +44,8 @@ static inline vec v_round(vec a) {
     return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-/* In two halves, each a power of two that a float can hold, so that results may overflow or be
- * subnormal. */
+/* In two halves, each a power of two that a float can hold,
+ * so that results may overflow or be subnormal. */
 static inline vec v_scale2(vec a, vec n) {
     __m256i k = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(k, 1),
             rest = _mm256_sub_epi32(k, half);

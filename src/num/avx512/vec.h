@@ -47,8 +47,8 @@ static inline wide w_high(vec a) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps
 static inline wide w_fma(wide a, wide b, wide c) { return _mm512_fmadd_pd(a, b, c); }
 static inline double w_sum(wide a) { return _mm512_reduce_add_pd(a); }
 
-/* x[i] lane j <-> x[j] lane i: pairs, quadruples of floats within 128 bits, then the 128-bit
- * blocks. */
+/* x[i] lane j <-> x[j] lane i: pairs,
+ * quadruples of floats within 128 bits, then the 128-bit blocks. */
 static inline void v_transpose(vec x[VL]) {
     vec t[VL];
     for (int i = 0; i < 16; i += 4) {

@@ -1,5 +1,5 @@
-/* The vector vocabulary of num/simd in NEON (AArch64): four floats. See avx512/vec.h for the rules.
- */
+/* The vector vocabulary of num/simd in NEON (AArch64):
+ * four floats. See avx512/vec.h for the rules. */
 #ifndef AA_NUM_NEON_VEC_H
 #define AA_NUM_NEON_VEC_H
 
@@ -48,8 +48,8 @@ static inline vec v_fma(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }
 static inline vec v_fnma(vec a, vec b, vec c) { return vfmsq_f32(c, a, b); }
 static inline vec v_round(vec a) { return vrndnq_f32(a); }
 
-/* In two halves, each a power of two that a float can hold, so that results may overflow or be
- * subnormal. */
+/* In two halves, each a power of two that a float can hold,
+ * so that results may overflow or be subnormal. */
 static inline vec v_scale2(vec a, vec n) {
     int32x4_t k = vcvtnq_s32_f32(n), half = vshrq_n_s32(k, 1), rest = vsubq_s32(k, half),
               bias = vdupq_n_s32(127);

@@ -1,5 +1,5 @@
-/* Rows, reference: normalisation, rotation, softmax, SwiGLU, cross-entropy as the formulas stand.
- */
+/* Rows, reference: normalisation, rotation, softmax,
+ * SwiGLU, cross-entropy as the formulas stand. */
 #include <math.h>
 #include "num/num_int.h"
 
