@@ -462,7 +462,8 @@ static void print_amount(aa_amount a, aa_text *out) {
     if (a.value != 0) aa_text_add(out, suffix[a.unit]);
 }
 
-void aa_opts_print(const aa_opts *o, const aa_opt *row, aa_text *out) {
+/* One value as text that aa_opts_set takes. */
+static void print_value(const aa_opts *o, const aa_opt *row, aa_text *out) {
     const void *at = slot(o, row);
     switch (row->type) {
     case AA_OPT_INT: aa_text_json_int(out, *(const int64_t *)at); break;
@@ -504,7 +505,7 @@ void aa_opts_write_ini(const aa_opts *o, aa_text *out) {
         bool unset = row->type == AA_OPT_STRING && !string;
         aa_text_printf(out, "; %s\n%s%s = ", row->help, unset ? "; " : "", row->key);
         if (string) write_ini_string(string, out);
-        else aa_opts_print(o, row, out);
+        else print_value(o, row, out);
         aa_text_add(out, "\n");
     }
 }
@@ -515,11 +516,11 @@ void aa_opts_write_json(const aa_opts *o, aa_text *out) {
         aa_text_json_key(out, row->key);
         const void *at = slot(o, row);
         if (row->type == AA_OPT_BOOL) aa_text_json_bool(out, *(const bool *)at);
-        else if (row->type == AA_OPT_INT || row->type == AA_OPT_REAL) aa_opts_print(o, row, out);
+        else if (row->type == AA_OPT_INT || row->type == AA_OPT_REAL) print_value(o, row, out);
         else if (row->type == AA_OPT_STRING && !*(char *const *)at) aa_text_add(out, "null");
         else {
             aa_text value = {0};
-            aa_opts_print(o, row, &value);
+            print_value(o, row, &value);
             aa_text_json_string(out, value.data ? value.data : "", value.len);
             out->failed |= value.failed;
             aa_text_release(&value);

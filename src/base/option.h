@@ -64,8 +64,6 @@ aa_status aa_opts_args(aa_opts *o, int argc, char **argv, const char **positiona
 aa_status aa_opts_read_ini(aa_opts *o, const char *path, aa_text *problems,
                            aa_err *err) AA_MUST_USE;
 aa_opt_origin aa_opts_from(const aa_opts *o, const char *key);
-/* One value as text that aa_opts_set takes. */
-void aa_opts_print(const aa_opts *o, const aa_opt *row, aa_text *out);
 /* Complete, grouped, with help as comments; read_ini gives the same values back. */
 void aa_opts_write_ini(const aa_opts *o, aa_text *out);
 void aa_opts_write_json(const aa_opts *o, aa_text *out); /* {"key":value,...} */

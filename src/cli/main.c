@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "base/log.h"
 #include "base/memory.h"
 #include "cli/cli.h"
 #include "sys/sys.h"
@@ -157,12 +156,6 @@ static aa_status run_command(const cli_command *c, int argc, char **argv, bool j
     return st;
 }
 
-static void log_line(void *ctx, aa_log_level level, const char *line) {
-    (void)ctx;
-    if (level >= AA_LOG_INFO)
-        fprintf(stderr, "%s%s\n", level == AA_LOG_WARN ? "warning: " : "", line);
-}
-
 /* Help and version: printed, or the failure to print. */
 static int print_text(aa_text *t, int status) {
     fputs(t->data ? t->data : "", stdout);
@@ -173,7 +166,6 @@ static int print_text(aa_text *t, int status) {
 }
 
 int main(int argc, char **argv) {
-    aa_log_set(log_line, NULL);
     argc--;
     argv++;
     bool help = take_flag(&argc, argv, "--help", "-h"),

@@ -308,7 +308,8 @@ static void pack_panels(void *ctx, size_t begin, size_t end, int thread) {
                                   aa__min(nr, lin->n_out - i * nr), K, nr, 1);
 }
 
-void aa_linear_pack(aa_cpu *cpu, aa_linear *lin) {
+/* If the copy is there and out of date. */
+static void refresh_packed(aa_cpu *cpu, aa_linear *lin) {
     uint64_t version = version_of(lin);
     if (!lin->packed || (lin->packed_version != 0 && lin->packed_version == version)) return;
     double start = aa__begin(cpu);
@@ -324,7 +325,7 @@ void aa_linear_pack(aa_cpu *cpu, aa_linear *lin) {
 void aa_linear_forward(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t T,
                        aa_linear *lin, const aa_epilogue *e) {
     aa_assert(!(e->accumulate && e->residual));
-    aa_linear_pack(cpu, lin);
+    refresh_packed(cpu, lin);
     double start = aa__begin(cpu);
     product p = {.M = T, .N = lin->n_out, .K = lin->n_in, .a = x, .lda = ldx, .c = y, .ldc = ldy,
                  .from_zero = true, .b_scale = 1, .bias = lin->bias ? lin->bias->data : NULL};

@@ -63,7 +63,6 @@ double aa_cpu_read_gbs(aa_cpu *cpu, double seconds);
 /* ---- linear maps ----------------------------------------------------------------------------- */
 
 size_t aa_linear_packed_size(const aa_cpu *cpu, const aa_linear *lin);   /* elements */
-void aa_linear_pack(aa_cpu *cpu, aa_linear *lin);    /* if lin->packed is there and out of date */
 
 typedef struct aa_epilogue {             /* {0} with scale 1 is plain y = x W^T + b */
     aa_real scale;                       /* on the product and bias */

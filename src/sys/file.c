@@ -8,7 +8,6 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 #include "sys/sys.h"
 
@@ -41,16 +40,10 @@ int aa_sys_stat(aa_sys_info *out, const char *path) {
         *out = (aa_sys_info){.kind = AA_SYS_ABSENT};
         return 0;
     }
-#ifdef __APPLE__
-    struct timespec t = st.st_mtimespec;
-#else
-    struct timespec t = st.st_mtim;
-#endif
     *out = (aa_sys_info){.kind = S_ISREG(st.st_mode)   ? AA_SYS_FILE
                                  : S_ISDIR(st.st_mode) ? AA_SYS_DIR
                                                        : AA_SYS_OTHER,
                          .size_bytes = (uint64_t)st.st_size,
-                         .mtime_ns = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec,
                          .inode = st.st_ino};
     return 0;
 }
@@ -176,13 +169,6 @@ int aa_sys_list_dir(const char *path, int (*visit)(void *ctx, const char *name),
     }
     free(names);
     return no;
-}
-
-int aa_sys_disk_free(const char *path, uint64_t *out_bytes) {
-    struct statvfs st;
-    if (statvfs(path, &st)) return errno;
-    *out_bytes = (uint64_t)st.f_bavail * st.f_frsize;
-    return 0;
 }
 
 int aa_sys_lock(const char *path, int *out_fd) {

@@ -1,9 +1,9 @@
 /* sys: the operating-system seam.
  *
  * Owns every call whose spelling differs between Linux and macOS: mapping, atomic replace, fsync,
- * clocks, processors, huge pages, signals, terminals. It knows nothing of this project: no status
- * type, no log, no allocation policy. Functions return 0 or an errno value; outputs are untouched
- * on failure. Anyone may call it; most callers want the friendlier doors in base/.
+ * clocks, processors, huge pages, signals, terminals, dynamic libraries. It knows nothing of this
+ * project: no status type, no allocation policy. Functions return 0 or an errno value; outputs are
+ * untouched on failure. Anyone may call it; most callers want the friendlier doors in base/.
  */
 #ifndef AA_SYS_SYS_H
 #define AA_SYS_SYS_H
@@ -25,7 +25,6 @@ typedef enum { AA_SYS_ABSENT, AA_SYS_FILE, AA_SYS_DIR, AA_SYS_LINK, AA_SYS_OTHER
 typedef struct aa_sys_info {
     aa_sys_kind kind;
     uint64_t size_bytes;
-    int64_t mtime_ns;
     uint64_t inode;
 } aa_sys_info;
 
@@ -40,7 +39,6 @@ int aa_sys_truncate(const char *path, uint64_t size_bytes);      /* with fsync *
 /* Calls visit(ctx, name) for each entry but "." and "..", in byte order of the names; a non-zero
  * return of visit ends the walk and is returned. */
 int aa_sys_list_dir(const char *path, int (*visit)(void *ctx, const char *name), void *ctx);
-int aa_sys_disk_free(const char *path, uint64_t *out_bytes);
 /* Advisory exclusive lock until unlock or the end of the process; EWOULDBLOCK: held elsewhere. */
 int aa_sys_lock(const char *path, int *out_fd);
 void aa_sys_unlock(int fd);
@@ -57,7 +55,6 @@ uint64_t aa_sys_peak_rss(void);          /* bytes */
 /* ---- clocks ---------------------------------------------------------------------------------- */
 
 double  aa_sys_clock_s(void);            /* monotonic seconds, origin arbitrary */
-double  aa_sys_cpu_s(void);              /* CPU seconds used by this process */
 int64_t aa_sys_unix_ms(void);            /* wall clock, milliseconds since 1970 */
 
 /* ---- processor ------------------------------------------------------------------------------- */

@@ -18,8 +18,9 @@ static char *cache_dir(void) {
     return base && *base ? aa_path_join(base, ".cache/autoane") : aa_heap_strdup(".autoane-cache");
 }
 
-aa_status aa_cache_path(char **out, const char *prefix, aa_digest key, const char *suffix,
-                        aa_err *err) {
+/* "<cache>/<prefix>-<hex of key><suffix>", directory made. Heap-owned. */
+static aa_status cache_path(char **out, const char *prefix, aa_digest key, const char *suffix,
+                            aa_err *err) {
     char hex[AA_DIGEST_HEX];
     aa_digest_hex(key, hex);
     char *dir = cache_dir();
@@ -47,8 +48,7 @@ aa_status aa_cache_stories(char **out_path, aa_err *err) {
     aa_text_printf(&text, "%d MiB", AA_STORIES_MIB);
     aa_status st = aa_text_status(&text, err);
     char *path = NULL;
-    if (!st)
-        st = aa_cache_path(&path, "stories", aa_digest_bytes(text.data, text.len), ".txt", err);
+    if (!st) st = cache_path(&path, "stories", aa_digest_bytes(text.data, text.len), ".txt", err);
     if (!st && !is_file(path)) {
         aa_outfile *f = NULL;
         st = aa_outfile_open(&f, path, err);
@@ -93,7 +93,7 @@ aa_status aa_cache_tokenizer(aa_tokenizer **out, const char *source, size_t n, a
     aa_digest_hex(digest, hex);
     snprintf(text, sizeof text, "%s tokenizer %zu version " CACHE_VERSION, hex, n);
     char *path = NULL;
-    AA_TRY(aa_cache_path(&path, "tokenizer", key_of(text), ".json", err));
+    AA_TRY(cache_path(&path, "tokenizer", key_of(text), ".json", err));
     aa_status st = is_file(path) ? aa_tokenizer_load(out, path, err)
                                  : train_and_store(out, source, n, path, pool, err);
     aa_heap_free(path);
@@ -109,7 +109,7 @@ aa_status aa_cache_tokens(char **out_path, const char *source, const aa_tokenize
     aa_digest_hex(aa_tokenizer_digest(t), tok);
     snprintf(text, sizeof text, "%s %s tokens version " CACHE_VERSION, hex, tok);
     char *path = NULL;
-    AA_TRY(aa_cache_path(&path, "tokens", key_of(text), ".tok", err));
+    AA_TRY(cache_path(&path, "tokens", key_of(text), ".tok", err));
     aa_status st = AA_OK;
     if (!is_file(path)) {
         if (message) message(ctx, "tokenizing the text (once; kept in the cache)");

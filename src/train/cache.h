@@ -6,9 +6,6 @@
 #include "base/digest.h"
 #include "data/tokenizer.h"
 
-/* "<cache>/<prefix>-<hex of key><suffix>", directory made. Heap-owned. */
-aa_status aa_cache_path(char **out, const char *prefix, aa_digest key, const char *suffix,
-                        aa_err *err) AA_MUST_USE;
 enum { AA_STORIES_MIB = 32 };
 /* The corpus behind `--data stories`: AA_STORIES_MIB of generated text. */
 aa_status aa_cache_stories(char **out_path, aa_err *err) AA_MUST_USE;

@@ -69,7 +69,6 @@ static void files(void **state) {
     char *path = in_temp("f"), *link = in_temp("l");
     aa_sys_map map;
     aa_sys_info info;
-    uint64_t free_bytes = 0;
     touch(dir, "f", "hello");
     assert_int_equal(aa_sys_map_open(&map, path), 0);
     assert_int_equal(map.size_bytes, 5);
@@ -79,7 +78,6 @@ static void files(void **state) {
     assert_int_equal(aa_sys_link_replace("f", link), 0);
     assert_int_equal(aa_sys_stat(&info, link), 0);
     assert_true(info.kind == AA_SYS_FILE && info.size_bytes == 5 && info.inode);
-    assert_true(llabs(info.mtime_ns / 1000000 - aa_sys_unix_ms()) < 100000);
     assert_int_equal(aa_sys_truncate(path, 2), 0);
     assert_int_equal(aa_sys_map_open(&map, link), 0);
     assert_int_equal(map.size_bytes, 2);
@@ -91,8 +89,6 @@ static void files(void **state) {
     assert_int_equal(aa_sys_map_open(&map, dir), EISDIR);
     assert_int_equal(aa_sys_truncate("/nowhere", 0), ENOENT);
     assert_int_equal(aa_sys_fsync_dir(dir), 0);
-    assert_int_equal(aa_sys_disk_free(dir, &free_bytes), 0);
-    assert_true(free_bytes > 0);
     assert_int_equal(aa_sys_make_dirs(path), ENOTDIR);
     aa_heap_free(path), aa_heap_free(link);
 }
@@ -131,9 +127,8 @@ static void memory(void **state) {
 
 static void clocks(void **state) {
     (void)state;
-    double wall = aa_sys_clock_s(), cpu = aa_sys_cpu_s();
+    double wall = aa_sys_clock_s();
     while (aa_sys_clock_s() - wall < 0.02) {}
-    assert_true(aa_sys_cpu_s() > cpu);
     assert_true(aa_sys_clock_s() - wall < 10);
     assert_true(aa_sys_unix_ms() > INT64_C(1600000000000));
 }
