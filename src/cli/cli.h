@@ -33,6 +33,14 @@ typedef struct cli_command {
 /* The training options, which begin the values of a command that shares aa_train_rows. */
 aa_opts cli_train_opts(cli_call *call);
 aa_status cli_open_cpu(aa_cpu **out, int64_t threads, aa_err *err) AA_MUST_USE;
+/* The option every command with threads has. */
+#define CLI_THREADS_ROW(at)                                                                        \
+    {"threads", "run", AA_OPT_INT, (at), "0", 0, AA_POOL_MAX_THREADS, 0, "N",                      \
+     "threads; 0: one per core"}
+/* AA_EUSAGE when an option that must be given is not: "--key is missing: what". */
+aa_status cli_need(const char *value, const char *key, const char *what, aa_err *err) AA_MUST_USE;
+/* --tokenizer: a tokenizer.json, or the word bytes. */
+aa_status cli_open_tokenizer(aa_tokenizer **out, const char *path, aa_err *err) AA_MUST_USE;
 void cli_message(void *ctx, const char *line);         /* to standard error */
 /* Problems collected in t become one AA_EUSAGE message (none: AA_OK); releases t. */
 aa_status cli_problems(aa_text *t, aa_err *err) AA_MUST_USE;

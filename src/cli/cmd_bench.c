@@ -18,16 +18,16 @@ typedef struct bench_values {
 #define WARMUP 2                           /* uncounted runs of what is timed */
 enum { MAX_TIMES = 4096 };
 
-static const aa_opt step_rows[] = {{"seconds", "bench", AA_OPT_REAL,
-                                    offsetof(bench_values, seconds), "10", 0.01, 1e5, 0, "X",
-                                    "how long to measure"},
-                                   {0}};
+#define AT(field) offsetof(bench_values, field)
+static const aa_opt step_rows[] = {
+    {"seconds", "bench", AA_OPT_REAL, AT(seconds), "10", 0.01, 1e5, 0, "X", "how long to measure"},
+    {0}};
 static const aa_opt decode_rows[] = {
-    {"seconds", "bench", AA_OPT_REAL, offsetof(bench_values, seconds), "5", 0.01, 1e5, 0, "X",
-     "how long to measure"},
-    {"context", "bench", AA_OPT_INT, offsetof(bench_values, context), "64", 1, 1e6, 0, "N",
+    {"seconds", "bench", AA_OPT_REAL, AT(seconds), "5", 0.01, 1e5, 0, "X", "how long to measure"},
+    {"context", "bench", AA_OPT_INT, AT(context), "64", 1, 1e6, 0, "N",
      "prompt tokens before the decoded ones"},
     {0}};
+#undef AT
 
 static int ascending(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -208,8 +208,7 @@ static const aa_opt gemm_rows[] = {
      "outputs of the linear map; 0: a list of usual shapes"},
     {"cols", "shape", AA_OPT_INT, AT(cols), "0", 0, 1e6, 0, "N", "inputs of the linear map"},
     {"seconds", "bench", AA_OPT_REAL, AT(seconds), "0.15", 0.001, 1000, 0, "X", "per product"},
-    {"threads", "run", AA_OPT_INT, AT(threads), "0", 0, AA_POOL_MAX_THREADS, 0, "N",
-     "threads; 0: one per core"},
+    CLI_THREADS_ROW(AT(threads)),
     {0}};
 #undef AT
 

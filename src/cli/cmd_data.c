@@ -9,15 +9,6 @@
 #include "data/story.h"
 #include "formats/safetensors.h"
 
-static aa_status need(const char *value, const char *key, const char *what, aa_err *err) {
-    return value ? AA_OK : aa_fail(err, AA_EUSAGE, "--%s is missing: %s", key, what);
-}
-
-static aa_status load_tokenizer(const char *path, aa_tokenizer **out, aa_err *err) {
-    return strcmp(path, "bytes") == 0 ? aa_tokenizer_new_bytes(out, err)
-                                      : aa_tokenizer_load(out, path, err);
-}
-
 /* ---- tokenize -------------------------------------------------------------------------------- */
 
 typedef struct tokenize_values { char *data, *tokenizer, *out; int64_t threads; } tokenize_values;
@@ -28,8 +19,7 @@ static const aa_opt tokenize_rows[] = {
     {"tokenizer", "data", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|bytes",
      "tokenizer.json"},
     {"out", "data", AA_OPT_STRING, AT(out), "data.tok", 0, 0, 0, "FILE", "token file to write"},
-    {"threads", "run", AA_OPT_INT, AT(threads), "0", 0, AA_POOL_MAX_THREADS, 0, "N",
-     "threads; 0: one per core"},
+    CLI_THREADS_ROW(AT(threads)),
     {0}};
 #undef AT
 
@@ -70,9 +60,8 @@ static aa_status run_tokenize(cli_call *call, aa_err *err) {
     const tokenize_values *v = call->opts.values;
     aa_tokenizer *t = NULL;
     aa_pool *pool = NULL;
-    AA_TRY(need(v->data, "data", "the text to tokenize", err));
-    AA_TRY(need(v->tokenizer, "tokenizer", "a tokenizer.json, or 'bytes'", err));
-    AA_TRY(load_tokenizer(v->tokenizer, &t, err));
+    AA_TRY(cli_need(v->data, "data", "the text to tokenize", err));
+    AA_TRY(cli_open_tokenizer(&t, v->tokenizer, err));
     aa_status st = aa_pool_new(&pool, (int)v->threads, err);
     if (!st) st = tokenize(call, t, pool, err);
     aa_pool_free(pool);
@@ -184,7 +173,7 @@ static aa_status run_inspect(cli_call *call, aa_err *err) {
     const inspect_values *v = call->opts.values;
     aa_tokenizer *t = NULL;
     aa_tokens tokens;
-    if (v->tokenizer) AA_TRY(load_tokenizer(v->tokenizer, &t, err));
+    if (v->tokenizer) AA_TRY(cli_open_tokenizer(&t, v->tokenizer, err));
     aa_status st = aa_tokens_open(&tokens, call->positional[0], t ? aa_tokenizer_vocab(t) : 0,
                                   t ? aa_tokenizer_eos(t) : -1, true, err);
     if (!st) {
@@ -328,14 +317,10 @@ static const aa_opt batches_rows[] = {
 static aa_status write_batches(const aa_job *job, const batches_values *v, aa_err *err) {
     size_t n = (size_t)v->steps * job->B;
     aa_outfile *f = NULL;
-    aa_st_entry entries[2] = {{.name = "ids",
-                               .dtype = AA_DTYPE_I32,
-                               .n_dims = 3,
-                               .shape = {(uint64_t)v->steps, job->B, job->T}},
-                              {.name = "targets",
-                               .dtype = AA_DTYPE_I32,
-                               .n_dims = 3,
-                               .shape = {(uint64_t)v->steps, job->B, job->T}}};
+    aa_st_entry ids = {.name = "ids", .dtype = AA_DTYPE_I32, .n_dims = 3,
+                       .shape = {(uint64_t)v->steps, job->B, job->T}};
+    aa_st_entry entries[2] = {ids, ids};
+    entries[1].name = "targets";
     int32_t *window = aa_heap_alloc(2 * job->T, sizeof *window);
     if (!window) return aa_fail_memory(err, "a window", 0);
     aa_status st = aa_outfile_open(&f, v->out, err);
@@ -359,7 +344,7 @@ static aa_status run_batches(cli_call *call, aa_err *err) {
     aa_text problems = {0};
     aa_cpu *cpu = NULL;
     aa_job job;
-    AA_TRY(need(v->run, "run", "a run directory", err));
+    AA_TRY(cli_need(v->run, "run", "a run directory", err));
     AA_TRY(aa_opts_init(&opts, aa_train_rows, &o, err));
     aa_status st = aa_train_resume_options(&opts, v->run, &problems, err);
     if (!st) st = cli_problems(&problems, err);

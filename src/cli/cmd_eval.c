@@ -24,8 +24,7 @@ static const aa_opt eval_rows[] = {
     {"seq", "data", AA_OPT_INT, AT(seq), "0", 0, 1048576, 0, "N", "window; 0: the model's"},
     {"against", "compare", AA_OPT_STRING, AT(against), NULL, 0, 0, 0, "MODEL",
      "second model with the same tokenizer: paired difference"},
-    {"threads", "run", AA_OPT_INT, AT(threads), "0", 0, AA_POOL_MAX_THREADS, 0, "N",
-     "threads; 0: one per core"},
+    CLI_THREADS_ROW(AT(threads)),
     {0}};
 
 /* ---- comparison ------------------------------------------------------------------------------ */
@@ -126,10 +125,8 @@ static aa_status eval_session(cli_call *call, aa_session *s, aa_err *err) {
     const aa_job_hooks hooks = {.message = cli_message};
     aa_score score;
     aa_eval_result a;
-    AA_TRY(aa_score_open(
-        &score, s, v->data,
-        &(aa_score_options){.part = v->part, .tokens = (uint64_t)v->tokens, .seq = (size_t)v->seq},
-        &hooks, err));
+    const aa_score_options o = {v->part, (uint64_t)v->tokens, (size_t)v->seq};
+    AA_TRY(aa_score_open(&score, s, v->data, &o, &hooks, err));
     double *losses = aa_heap_alloc(2 * score.n_windows, sizeof *losses);
     aa_status st = losses ? aa_score_run(&score, s, losses, &a, err)
                           : aa_fail_memory(err, "the windows' losses", 16 * score.n_windows);
@@ -144,7 +141,7 @@ static aa_status run_eval(cli_call *call, aa_err *err) {
     const eval_values *v = call->opts.values;
     aa_cpu *cpu;
     aa_session s;
-    if (!v->data) return aa_fail(err, AA_EUSAGE, "--data is missing: the text to evaluate on");
+    AA_TRY(cli_need(v->data, "data", "the text to evaluate on", err));
     AA_TRY(cli_open_cpu(&cpu, v->threads, err));
     aa_status st = aa_session_open(&s, call->positional[0], cpu, 1, err);
     if (!st) {

@@ -42,8 +42,7 @@ static const aa_opt generate_rows[] = {
     {"repetition-window", "sampling", AA_OPT_INT, AT(window), "64", 0, 1e6, 0, "N",
      "how many tokens are recent"},
     {"seed", "sampling", AA_OPT_INT, AT(seed), "0", 0, 9e15, 0, "N", "same seed, same text"},
-    {"threads", "run", AA_OPT_INT, AT(threads), "0", 0, AA_POOL_MAX_THREADS, 0, "N",
-     "threads; 0: one per core"},
+    CLI_THREADS_ROW(AT(threads)),
     {0}};
 
 static bool stream(void *ctx, const char *text, size_t n) {
@@ -115,9 +114,7 @@ static aa_status generate(cli_call *call, aa_session *s, aa_err *err) {
                        .n_stop = split_stops(v->stop, stops),
                        .ignore_eos = v->ignore_eos,
                        .sampling = {.temperature = v->greedy ? 0 : v->temperature,
-                                    .top_k = v->top_k,
-                                    .top_p = v->top_p,
-                                    .min_p = v->min_p,
+                                    .top_k = v->top_k, .top_p = v->top_p, .min_p = v->min_p,
                                     .repetition_penalty = v->penalty,
                                     .repetition_window = v->window,
                                     .seed = (uint64_t)v->seed}};

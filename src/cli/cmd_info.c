@@ -9,10 +9,7 @@
 #include "report/report.h"
 
 typedef struct info_values { int64_t threads; } info_values;
-static const aa_opt info_rows[] = {{"threads", "run", AA_OPT_INT, offsetof(info_values, threads),
-                                    "0", 0, AA_POOL_MAX_THREADS, 0, "N",
-                                    "threads for the machine's probes"},
-                                   {0}};
+static const aa_opt info_rows[] = {CLI_THREADS_ROW(offsetof(info_values, threads)), {0}};
 
 static bool ends_with(const char *s, const char *tail) {
     size_t n = strlen(s), m = strlen(tail);
@@ -94,15 +91,14 @@ static aa_status model(cli_call *call, const char *path, aa_err *err) {
         cli_key_string(out, "format", s->format);
         cli_key_string(out, "arch", aa_arch_name(c->arch));
         cli_key_int(out, "params", (int64_t)aa_config_params(c));
-        const struct {
-            const char *key;
-            int64_t v;
-        } rows[] = {{"dim", c->dim},           {"layers", c->layers},
-                    {"heads", c->heads},       {"kv_heads", c->kv_heads},
-                    {"head_dim", c->head_dim}, {"ffn", c->ffn},
-                    {"vocab", c->vocab},       {"seq", c->seq}};
-        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-            cli_key_int(out, rows[i].key, rows[i].v);
+        cli_key_int(out, "dim", c->dim);
+        cli_key_int(out, "layers", c->layers);
+        cli_key_int(out, "heads", c->heads);
+        cli_key_int(out, "kv_heads", c->kv_heads);
+        cli_key_int(out, "head_dim", c->head_dim);
+        cli_key_int(out, "ffn", c->ffn);
+        cli_key_int(out, "vocab", c->vocab);
+        cli_key_int(out, "seq", c->seq);
         aa_text_json_key(out, "tied");
         aa_text_json_bool(out, c->tied);
         aa_text_add(out, "}\n");

@@ -15,22 +15,6 @@ typedef struct tokenizer_values {
     bool specials;
 } tokenizer_values;
 #define AT(field) offsetof(tokenizer_values, field)
-#define THREADS                                                                                    \
-    {                                                                                              \
-        "threads", "run", AA_OPT_INT, AT(threads), "0", 0, AA_POOL_MAX_THREADS, 0, "N",            \
-            "threads; 0: one per core"                                                             \
-    }
-
-static aa_status need(const char *value, const char *key, const char *what, aa_err *err) {
-    return value ? AA_OK : aa_fail(err, AA_EUSAGE, "--%s is missing: %s", key, what);
-}
-
-static aa_status open_tokenizer(const tokenizer_values *v, aa_tokenizer **out, aa_err *err) {
-    AA_TRY(need(v->tokenizer, "tokenizer", "a tokenizer.json, or 'bytes'", err));
-    return strcmp(v->tokenizer, "bytes") == 0 ? aa_tokenizer_new_bytes(out, err)
-                                              : aa_tokenizer_load(out, v->tokenizer, err);
-}
-
 /* ---- train ----------------------------------------------------------------------------------- */
 
 static const aa_opt train_rows[] = {
@@ -43,7 +27,7 @@ static const aa_opt train_rows[] = {
      "gpt2|smollm|llama3|qwen2|none", "how text is cut into pieces"},
     {"out", "tokenizer", AA_OPT_STRING, AT(out), "tokenizer.json", 0, 0, 0, "FILE",
      "where to write it"},
-    THREADS,
+    CLI_THREADS_ROW(AT(threads)),
     {0}};
 
 static aa_status train_and_write(const tokenizer_values *v, aa_pool *pool, cli_call *call,
@@ -74,7 +58,7 @@ static aa_status train_and_write(const tokenizer_values *v, aa_pool *pool, cli_c
 static aa_status run_train(cli_call *call, aa_err *err) {
     const tokenizer_values *v = call->opts.values;
     aa_pool *pool = NULL;
-    AA_TRY(need(v->data, "data", "the text to learn from", err));
+    AA_TRY(cli_need(v->data, "data", "the text to learn from", err));
     AA_TRY(aa_pool_new(&pool, (int)v->threads, err));
     aa_status st = train_and_write(v, pool, call, err);
     aa_pool_free(pool);
@@ -102,7 +86,7 @@ static const aa_opt encode_rows[] = {
     {"text", "text", AA_OPT_STRING, AT(text), NULL, 0, 0, 0, "TEXT", "text to encode"},
     {"specials", "text", AA_OPT_BOOL, AT(specials), "no", 0, 0, 0, NULL,
      "recognise special tokens in the text"},
-    THREADS,
+    CLI_THREADS_ROW(AT(threads)),
     {0}};
 
 static aa_status encode(const tokenizer_values *v, const aa_tokenizer *t, aa_pool *pool,
@@ -135,7 +119,7 @@ static aa_status run_encode(cli_call *call, aa_err *err) {
     aa_pool *pool = NULL;
     if (!v->data == !v->text)
         return aa_fail(err, AA_EUSAGE, "give either --data FILE or --text TEXT");
-    AA_TRY(open_tokenizer(v, &t, err));
+    AA_TRY(cli_open_tokenizer(&t, v->tokenizer, err));
     aa_status st = aa_pool_new(&pool, (int)v->threads, err);
     if (!st) st = encode(v, t, pool, call, err);
     aa_pool_free(pool);
@@ -150,14 +134,14 @@ const cli_command cli_tokenizer_encode = {
 
 /* ---- decode ---------------------------------------------------------------------------------- */
 
-static const aa_opt decode_rows[] = {{"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL,
-                                      0, 0, 0, "FILE|bytes", "tokenizer.json"},
-                                     {"ids", "text", AA_OPT_STRING, AT(ids), NULL, 0, 0, 0,
-                                      "\"N N ...\"",
-                                      "ids to decode, separated by blanks or commas"},
-                                     {"specials", "text", AA_OPT_BOOL, AT(specials), "no", 0, 0, 0,
-                                      NULL, "print special tokens too"},
-                                     {0}};
+static const aa_opt decode_rows[] = {
+    {"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|bytes",
+     "tokenizer.json"},
+    {"ids", "text", AA_OPT_STRING, AT(ids), NULL, 0, 0, 0, "\"N N ...\"",
+     "ids to decode, separated by blanks or commas"},
+    {"specials", "text", AA_OPT_BOOL, AT(specials), "no", 0, 0, 0, NULL,
+     "print special tokens too"},
+    {0}};
 
 static aa_status decode(const tokenizer_values *v, const aa_tokenizer *t, aa_text *out,
                         aa_err *err) {
@@ -180,8 +164,8 @@ static aa_status run_decode(cli_call *call, aa_err *err) {
     const tokenizer_values *v = call->opts.values;
     aa_tokenizer *t = NULL;
     aa_text text = {0};
-    AA_TRY(need(v->ids, "ids", "the ids to decode", err));
-    AA_TRY(open_tokenizer(v, &t, err));
+    AA_TRY(cli_need(v->ids, "ids", "the ids to decode", err));
+    AA_TRY(cli_open_tokenizer(&t, v->tokenizer, err));
     aa_status st = decode(v, t, &text, err);
     if (!st && call->json) {
         aa_text_add(&call->out, "{");

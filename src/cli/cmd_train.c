@@ -14,14 +14,18 @@ typedef struct train_values {
     bool profile, quiet;
 } train_values;
 
-static const aa_opt train_rows[] = {{"resume", "run", AA_OPT_STRING, offsetof(train_values, resume),
-                                     NULL, 0, 0, 0, "DIR",
-                                     "continue the run in DIR from its last checkpoint"},
-                                    {"profile", "run", AA_OPT_BOOL, offsetof(train_values, profile),
-                                     "no", 0, 0, 0, NULL, "print time per kernel at the end"},
-                                    {"quiet", "run", AA_OPT_BOOL, offsetof(train_values, quiet),
-                                     "no", 0, 0, 0, NULL, "no progress"},
-                                    {0}};
+#define AT(field) offsetof(train_values, field)
+static const aa_opt train_rows[] = {
+    {"resume", "run", AA_OPT_STRING, AT(resume), NULL, 0, 0, 0, "DIR",
+     "continue the run in DIR from its last checkpoint"},
+    {"profile", "run", AA_OPT_BOOL, AT(profile), "no", 0, 0, 0, NULL,
+     "print time per kernel at the end"},
+    {"quiet", "run", AA_OPT_BOOL, AT(quiet), "no", 0, 0, 0, NULL, "no progress"},
+    {0}};
+static const aa_opt plan_rows[] = {
+    {"resume", "run", AA_OPT_STRING, AT(resume), NULL, 0, 0, 0, "DIR",
+     "plan the continuation of the run in DIR"},
+    {0}};
 
 static aa_status read_options(cli_call *call, aa_opts *opts, aa_err *err) {
     train_values *v = call->opts.values;
@@ -197,11 +201,6 @@ static aa_status run_plan(cli_call *call, aa_err *err) {
     aa_cpu_free(cpu);
     return st;
 }
-
-static const aa_opt plan_rows[] = {{"resume", "run", AA_OPT_STRING, offsetof(train_values, resume),
-                                    NULL, 0, 0, 0, "DIR",
-                                    "plan the continuation of the run in DIR"},
-                                   {0}};
 
 const cli_command cli_plan = {
     .words = "plan",

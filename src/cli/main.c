@@ -207,6 +207,16 @@ aa_status cli_open_cpu(aa_cpu **out, int64_t threads, aa_err *err) {
     return aa_cpu_new(out, (int)threads, AA_ISA_AUTO, err);
 }
 
+aa_status cli_need(const char *value, const char *key, const char *what, aa_err *err) {
+    return value ? AA_OK : aa_fail(err, AA_EUSAGE, "--%s is missing: %s", key, what);
+}
+
+aa_status cli_open_tokenizer(aa_tokenizer **out, const char *path, aa_err *err) {
+    AA_TRY(cli_need(path, "tokenizer", "a tokenizer.json, or 'bytes'", err));
+    return strcmp(path, "bytes") == 0 ? aa_tokenizer_new_bytes(out, err)
+                                      : aa_tokenizer_load(out, path, err);
+}
+
 void cli_message(void *ctx, const char *line) {
     (void)ctx;
     fprintf(stderr, "%s\n", line);

@@ -63,13 +63,9 @@ aa_status aa_score_run(const aa_score *score, aa_session *s, double *window_loss
                        aa_eval_result *out, aa_err *err) {
     aa_arena arena;
     aa_arena_init(&arena, "evaluation");
-    aa_evaluator ev = {.model = s->model,
-                       .backend = &s->backend,
-                       .stream = &score->stream,
-                       .tokenizer = s->tokenizer,
-                       .active_ids = s->active_ids,
-                       .T = score->T,
-                       .n_windows = score->n_windows};
+    aa_evaluator ev = {.model = s->model, .backend = &s->backend, .stream = &score->stream,
+                       .tokenizer = s->tokenizer, .active_ids = s->active_ids,
+                       .T = score->T, .n_windows = score->n_windows};
     ev.max_B = score->T >= PASS_TOKENS ? 1 : PASS_TOKENS / score->T;
     if (ev.max_B > score->n_windows) ev.max_B = score->n_windows;
     size_t n = ev.max_B * score->T;
