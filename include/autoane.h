@@ -12,9 +12,15 @@
  *         aa_lm *lm;
  *         char *text;
  *         if (aa_lm_open(&lm, "runs/novel", 0, error)) { fputs(error, stderr); return 1; }
- *         aa_lm_options options = {.max_tokens = 100, .temperature = 0.8, .top_k = 40, .top_p =
- * 0.95, .seed = 1}; if (aa_lm_generate(lm, "It was", &options, &text, error)) { fputs(error,
- * stderr); return 1; } puts(text); aa_lm_text_free(text); aa_lm_close(lm); return 0;
+ *         aa_lm_options o = {.max_tokens = 100, .temperature = 0.8, .top_p = 0.95, .seed = 1};
+ *         if (aa_lm_generate(lm, "It was", &o, &text, error)) {
+ *             fputs(error, stderr);
+ *             return 1;
+ *         }
+ *         puts(text);
+ *         aa_lm_text_free(text);
+ *         aa_lm_close(lm);
+ *         return 0;
  *     }
  *
  * Functions return 0, or the exit status that the program of the same name would have ended with (1

@@ -30,8 +30,7 @@ typedef struct aa_safetensors {          /* read-only view of one file */
     void *index, *json;                  /* private */
 } aa_safetensors;
 
-/* Everything is checked before it returns: sizes, overflow, dtype, holes, overlap, duplicate names.
- * */
+/* Everything is checked first: sizes, overflow, dtype, holes, overlap, duplicate names. */
 aa_status aa_safetensors_open(aa_safetensors *out, const char *path, aa_err *err) AA_MUST_USE;
 void aa_safetensors_close(aa_safetensors *st);
 const aa_st_tensor *aa_safetensors_find(const aa_safetensors *st, const char *name);  /* or NULL */

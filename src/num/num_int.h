@@ -37,7 +37,9 @@ typedef struct aa_tile {
 /* Packing. Both fill y[i*ldy + j] for j < width, zero from the given count on.
  *   pack_rows:        y[i*ldy + j] = scale * x[i*ldx + j],  i < n_rows, j < n
  *   pack_transposed:  y[i*ldy + j] = scale * x[j*ldx + i],  i < n,      j < n_rows
- * dot_rows: s[i] = q . x_i. sum_rows: y += p[i*p_step] x_i, ascending i, one chain per element. */
+ * Rows that are read once:
+ *   dot_rows:         s[i] = q . x_i
+ *   sum_rows:         y += p[i*p_step] x_i,  ascending i, one chain per element */
 
 /* Streaming softmax of one tile of scores. Row r sees columns c < first + r (clamped to 0..n).
  *   m' = max(m, max_c scale*s);  s = exp(scale*s - m') (0 where not seen);  l = l*e^(m-m') + sum s;

@@ -12,8 +12,8 @@
  *   {"event":"eval","step":n,"tokens":n,"loss":x,"loss_stderr":x,"bits_per_byte":x,"perplexity":x,
  *    "eval_tokens":n,"best":true,"time":{"wall_s":x}}
  *   {"event":"sample","step":n,"text":"..."}
- *   {"event":"end","reason":"budget|interrupted|diverged","step":n,"tokens":n,"flop":x,"loss":x,
- *    "floor":x|null,"time":{"wall_s":x,"train_s":x,"eval_s":x,"checkpoint_s":x}}
+ *   {"event":"end","reason":"budget|interrupted|diverged","step":n,"tokens":n,"epoch":x,"flop":x,
+ *    "loss":x,"floor":x|null,"time":{"wall_s":x,"train_s":x,"eval_s":x,"checkpoint_s":x}}
  *
  * Unknown events and fields are skipped; a torn last line (a crash) is tolerated and counted. A
  * journal that goes back in steps was resumed: later lines replace those they repeat.

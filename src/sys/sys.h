@@ -20,7 +20,7 @@ typedef struct aa_sys_map { const unsigned char *data; size_t size_bytes; } aa_s
 int  aa_sys_map_open(aa_sys_map *out, const char *path);
 void aa_sys_map_close(aa_sys_map *map);
 
-typedef enum { AA_SYS_ABSENT, AA_SYS_FILE, AA_SYS_DIR, AA_SYS_LINK, AA_SYS_OTHER } aa_sys_kind;
+typedef enum { AA_SYS_ABSENT, AA_SYS_FILE, AA_SYS_DIR, AA_SYS_OTHER } aa_sys_kind;
 
 typedef struct aa_sys_info {
     aa_sys_kind kind;

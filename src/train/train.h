@@ -50,7 +50,7 @@ typedef struct aa_job {
     aa_stream train, valid;
     int32_t *compact_map, *active_ids; size_t n_active;
     double floor_nats_per_byte;            /* of the generated validation text; NAN: unknown */
-    size_t B, T, n_updates_epoch;          /* sequences per update, window */
+    size_t B, T;                           /* sequences per update, window */
     double n_epoch_tokens;
 } aa_job;
 
@@ -131,8 +131,8 @@ typedef struct aa_train_result {
  * last checkpoint. */
 aa_status aa_train(aa_job *job, const aa_plan *plan, aa_cpu *cpu, bool resume,
                    const aa_train_hooks *hooks, aa_train_result *out, aa_err *err) AA_MUST_USE;
-/* Reads the options a run was started with (config.ini) with origin AA_FROM_MODEL. Afterwards only
- * options that do not change what is learned may differ. */
+/* Reads the options a run was started with (config.ini), as from a config file. Only options that
+ * do not change what is learned may differ on the command line. */
 aa_status aa_train_resume_options(aa_opts *opts, const char *run_dir, aa_text *problems,
                                   aa_err *err) AA_MUST_USE;
 
