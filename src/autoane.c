@@ -56,7 +56,8 @@ int aa_lm_generate(aa_lm *lm, const char *prompt, const aa_lm_options *o, char *
     aa_generation want = {.max_tokens = o->max_tokens > 0 ? (size_t)o->max_tokens
                                                           : (size_t)lm->session.model->config.seq,
                           .stop = &o->stop,
-                          .n_stop = o->stop && *o->stop ? 1 : 0};
+                          .n_stop = o->stop && *o->stop ? 1 : 0,
+                          .shift = true};
     aa_sampling_defaults(&want.sampling);
     want.sampling.temperature = o->temperature;
     want.sampling.top_k = o->top_k;

@@ -11,7 +11,7 @@ enum { MAX_STOPS = 16 };
 
 typedef struct generate_values {
     char *prompt, *stop, *logits; int64_t tokens, seed, threads, top_k, window, context;
-    double temperature, top_p, min_p, penalty; bool greedy, ignore_eos;
+    double temperature, top_p, min_p, penalty; bool greedy, ignore_eos, shift;
 } generate_values;
 
 #define AT(field) offsetof(generate_values, field)
@@ -25,6 +25,8 @@ static const aa_opt generate_rows[] = {
      "go on after the end-of-text token"},
     {"context", "text", AA_OPT_INT, AT(context), "0", 0, 1e9, 0, "N",
      "positions to keep; 0: the model's window"},
+    {"shift", "text", AA_OPT_BOOL, AT(shift), "yes", 0, 0, 0, NULL,
+     "go on with the last half of the context when it is full"},
     {"logits", "text", AA_OPT_STRING, AT(logits), NULL, 0, 0, 0, "FILE",
      "also write what follows the prompt: safetensors with `ids` and `logits`"},
     {"greedy", "sampling", AA_OPT_BOOL, AT(greedy), "no", 0, 0, 0, NULL,
@@ -113,6 +115,7 @@ static aa_status generate(cli_call *call, aa_session *s, aa_err *err) {
                        .stop = stops,
                        .n_stop = split_stops(v->stop, stops),
                        .ignore_eos = v->ignore_eos,
+                       .shift = v->shift,
                        .sampling = {.temperature = v->greedy ? 0 : v->temperature,
                                     .top_k = v->top_k, .top_p = v->top_p, .min_p = v->min_p,
                                     .repetition_penalty = v->penalty,

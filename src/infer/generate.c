@@ -161,6 +161,14 @@ static aa_status add_token(aa_session *s, writer *w, aa_generated *out, int32_t 
     return AA_OK;
 }
 
+/* The context is full and one more token is drawn: goes on with its last half, read again from
+ * position 0, since keys remember where they stood. */
+static aa_status shift_context(aa_session *s, aa_err *err) {
+    size_t n = s->kv.capacity + 1, kept = s->kv.capacity / 2;
+    memmove(s->history, s->history + n - kept, kept * sizeof *s->history);
+    return prefill(s, kept, err);
+}
+
 static aa_status decode_loop(aa_session *s, const aa_generation *g, aa_generated *out,
                              aa_err *err) {
     writer w = {.g = g, .text = &out->text};
@@ -181,6 +189,10 @@ static aa_status decode_loop(aa_session *s, const aa_generation *g, aa_generated
         out->reason = AA_STOP_LENGTH;
         if (index + 1 == g->max_tokens) break;
         if (n_read == s->kv.capacity) {
+            if (g->shift && n_read > 1) {
+                AA_TRY(shift_context(s, err));
+                continue;
+            }
             out->reason = AA_STOP_CONTEXT;
             break;
         }

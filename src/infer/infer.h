@@ -76,6 +76,7 @@ typedef struct aa_generation {
     const char *const *stop;   /* n_stop texts that end the generation and are not part of it */
     size_t n_stop;
     bool ignore_eos;
+    bool shift;                /* what a full context does: see aa_generate */
     aa_sampling sampling;
     /* Called with whole characters as they become certain (not part of a possible stop text);
      * NULL: none. Returning false stops. */
@@ -100,8 +101,8 @@ typedef struct aa_generated {  /* release with aa_generated_release */
 } aa_generated;
 
 /* The prompt is encoded with special tokens; an empty prompt starts from bos/eos. A prompt longer
- * than the context is an error that says both lengths; when the context is full the generation ends
- * (AA_STOP_CONTEXT). */
+ * than the context is an error that says both lengths; when the context is full the generation goes
+ * on with its last half (shift), or ends (AA_STOP_CONTEXT). */
 aa_status aa_generate(aa_session *s, const char *prompt, const aa_generation *g, aa_generated *out,
                       aa_err *err) AA_MUST_USE;
 void aa_generated_release(aa_generated *g);

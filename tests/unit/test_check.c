@@ -95,7 +95,7 @@ int main(int argc, char **argv) {
     };
     const struct CMUnitTest one[] = {cmocka_unit_test(one_case)};
     if (argc > 1) {
-        which = atoi(argv[1]);
+        which = (int)strtol(argv[1], NULL, 10);
         return cmocka_run_group_tests_name("one_case", one, NULL, NULL);
     }
     self = argv[0];

@@ -259,6 +259,29 @@ static void test_a_full_context_ends(void **state) {
     close_stage(&s);
 }
 
+/* What is recited depends on the token before alone: a shifted context recites as a long
+ * one does. */
+static void test_a_full_context_shifts(void **state) {
+    (void)state;
+    aa_err err = {0};
+    aa_generated out = {0}, whole = {0};
+    stage s, wide;
+    open_reciting(&s, 16, false, false);
+    open_reciting(&wide, 128, false, false);
+    aa_generation g = greedy(100, NULL);
+    check_ok(aa_generate(&wide.session, "zzza", &g, &whole, &err));
+    g.shift = true;
+    check_ok(aa_generate(&s.session, "zzza", &g, &out, &err));
+    assert_int_equal(out.reason, AA_STOP_LENGTH);
+    assert_int_equal(out.ids.len, 100);
+    assert_int_equal(whole.ids.len, 100);
+    check_same_bits("ids", out.ids.data, whole.ids.data, 100 * sizeof *out.ids.data);
+    aa_generated_release(&out);
+    aa_generated_release(&whole);
+    close_stage(&wide);
+    close_stage(&s);
+}
+
 static void test_compact_vocabulary(void **state) {
     (void)state;
     aa_err err = {0};
@@ -536,6 +559,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_end_of_text),
         cmocka_unit_test(test_the_caller_can_stop),
         cmocka_unit_test(test_a_full_context_ends),
+        cmocka_unit_test(test_a_full_context_shifts),
         cmocka_unit_test(test_compact_vocabulary),
         cmocka_unit_test(test_banned_ids_are_never_drawn),
         cmocka_unit_test(test_a_seed_is_a_text),
