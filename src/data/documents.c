@@ -255,6 +255,16 @@ aa_status aa_documents(const char *path, aa_document_fn *fn, void *ctx, aa_err *
     return aa__documents_walk(&w, path, err);
 }
 
+aa_status aa_source_size(uint64_t *out, const char *path, aa_err *err) {
+    file_list l = {0};
+    bool is_dir;
+    uint64_t total;
+    aa_status st = list_source(&l, path, &is_dir, &total, err);
+    list_release(&l);
+    if (!st) *out = total;
+    return st;
+}
+
 static aa_status add_file(aa_digester *d, const char *path, const char *name, aa_err *err) {
     aa_sys_map map;
     AA_TRY(aa_map_open(&map, path, err));

@@ -73,6 +73,8 @@ bool aa_tokens_is_file(const char *path);   /* has our or llm.c's magic, or ends
  * The callback sees each document once, in order; the bytes live only during the call. */
 typedef aa_status aa_document_fn(void *ctx, const char *text, size_t n, aa_err *err);
 aa_status aa_documents(const char *path, aa_document_fn *fn, void *ctx, aa_err *err) AA_MUST_USE;
+/* Bytes of the files of a source; nothing is read. */
+aa_status aa_source_size(uint64_t *out, const char *path, aa_err *err) AA_MUST_USE;
 /* Digest over names, sizes and content of a source: the key of the token cache. */
 aa_status aa_source_digest(aa_digest *out, const char *path, aa_err *err) AA_MUST_USE;
 

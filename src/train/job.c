@@ -83,25 +83,6 @@ static size_t auto_vocab(uint64_t text_bytes) {
     return n;
 }
 
-static aa_status source_size(const char *path, uint64_t *out, aa_err *err);
-
-typedef struct size_walk {
-    const char *dir;
-    uint64_t total;
-    aa_err *err;
-    aa_status status;
-} size_walk;
-
-static int add_size(void *ctx, const char *name) {
-    size_walk *w = ctx;
-    char *path = aa_path_join(w->dir, name);
-    uint64_t size = 0;
-    w->status = path ? source_size(path, &size, w->err) : aa_fail_memory(w->err, "a path", 0);
-    aa_heap_free(path);
-    w->total += size;
-    return w->status != AA_OK;
-}
-
 static aa_status source_size(const char *path, uint64_t *out, aa_err *err) {
     aa_sys_info info;
     int no = aa_sys_stat(&info, path);
@@ -111,14 +92,7 @@ static aa_status source_size(const char *path, uint64_t *out, aa_err *err) {
                        "--data: there is no '%s'; give a text file, JSONL, directory, token file "
                        "or the word 'stories'",
                        path);
-    *out = info.size_bytes;
-    if (info.kind != AA_SYS_DIR) return AA_OK;
-    size_walk w = {.dir = path, .err = err};
-    no = aa_sys_list_dir(path, add_size, &w);
-    if (w.status) return w.status;
-    if (no) return aa_fail_errno(err, no, "cannot list", path);
-    *out = w.total;
-    return AA_OK;
+    return aa_source_size(out, path, err);
 }
 
 static aa_status trained_size(const char *spec, size_t *out, aa_err *err) {
@@ -278,7 +252,8 @@ static aa_status check_options(const aa_job *job, bool dry, aa_err *err) {
         return aa_fail(err, AA_EUSAGE,
                        "--compact-vocab starts a new vocabulary and --base keeps the model's: use "
                        "one of them");
-    if (o->base && aa_opts_from(job->opts, "preset") > AA_FROM_DEFAULT)
+    /* In a config file the preset always stands, for files are complete: there the base wins. */
+    if (o->base && aa_opts_from(job->opts, "preset") == AA_FROM_COMMAND)
         return aa_fail(err, AA_EUSAGE,
                        "--preset and --base both name a model shape: use one of them");
     if (o->budget.value <= 0)
@@ -288,7 +263,13 @@ static aa_status check_options(const aa_job *job, bool dry, aa_err *err) {
         return aa_fail(err, AA_EUSAGE,
                        "--warmup %g and --cooldown %g are shares of one budget: together at most 1",
                        o->warmup, o->cooldown);
-    if (o->min_lr > o->lr && o->lr > 0)
+    return AA_OK;
+}
+
+static aa_status settle(aa_job *job, aa_err *err) {
+    const aa_train_options *o = job->o;
+    aa_train_options_settle(job->opts, &job->config);
+    if (o->min_lr > o->lr)
         return aa_fail(err, AA_EUSAGE, "--min-lr %g is above --lr %g", o->min_lr, o->lr);
     return AA_OK;
 }
@@ -343,20 +324,24 @@ static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks
             AA_TRY(open_token_file(job, *source, err));
         AA_TRY(settle_vocab(job, trained, err));
         AA_TRY(batch_shape(job, err));
-        aa_train_options_settle(job->opts, &job->config);
-        return AA_OK;
+        return settle(job, err);
     }
     if (stories) AA_TRY(aa_cache_stories(source, err));
     AA_TRY(open_data(job, *source, cpu, trained, hooks, err));
+    if (o->compact_vocab && !job->tokenizer)
+        return aa_fail(err, AA_EUSAGE,
+                       "--compact-vocab needs the tokenizer of '%s', whose ids the model is "
+                       "written with; give --tokenizer FILE",
+                       o->data);
     if (o->compact_vocab)
         AA_TRY(aa_compact_vocabulary(&job->tokens, full_vocab(job),
-                                     job->tokenizer ? aa_tokenizer_eos(job->tokenizer) : -1,
-                                     &job->compact_map, &job->active_ids, &job->n_active, err));
+                                     aa_tokenizer_eos(job->tokenizer), &job->compact_map,
+                                     &job->active_ids, &job->n_active, err));
     AA_TRY(settle_vocab(job, 0, err));
     AA_TRY(batch_shape(job, err));
     AA_TRY(open_streams(job, err));
     job->tokens_digest = tokens_identity(&job->tokens);
-    aa_train_options_settle(job->opts, &job->config);
+    AA_TRY(settle(job, err));
     return find_floor(job, err);
 }
 

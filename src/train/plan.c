@@ -44,14 +44,15 @@ static aa_status measure(const aa_plan *p, const aa_job *job, aa_cpu *cpu, unsig
     return AA_OK;
 }
 
-/* Bytes of the generation session that writes samples: KV cache and one chunk of activations. */
+/* Bytes of the session that writes samples and measures the mean logits of a compact vocabulary: KV
+ * cache and one chunk of activations. */
 static aa_status measure_session(const aa_job *job, aa_cpu *cpu, uint64_t *out, aa_err *err) {
     aa_arena model_arena, arena;
     aa_model m;
     aa_kv kv;
     aa_activations *a;
     *out = 0;
-    if (job->o->sample_every.value <= 0) return AA_OK;
+    if (job->o->sample_every.value <= 0 && !job->o->compact_vocab) return AA_OK;
     aa_arena_init_measure(&model_arena, "model");
     aa_arena_init_measure(&arena, "session");
     AA_TRY(aa_model_init(&m, &job->config, AA_MODEL_PARAMS, job->T, cpu, &model_arena, err));

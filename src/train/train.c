@@ -57,11 +57,15 @@ static double clock_in(const run *r, aa_unit unit) {
     }
 }
 
+static double next_after(double t, aa_amount every) {
+    return (floor(t / every.value) + 1) * every.value;
+}
+
 static bool due(const run *r, aa_amount every, double *next) {
     if (every.value <= 0) return false;
     double t = clock_in(r, every.unit);
     if (t < *next) return false;
-    *next = (floor(t / every.value) + 1) * every.value;
+    *next = next_after(t, every);
     return true;
 }
 
@@ -125,8 +129,7 @@ static aa_status check_loss(run *r, double loss, aa_err *err) {
     if (!isfinite(loss))
         return aa_fail(
             err, AA_EDIVERGED,
-            "the loss of update %llu is not finite; resume from the last checkpoint with a "
-            "smaller --lr",
+            "the loss of update %llu is not finite; start again with a smaller --lr",
             (unsigned long long)at->step + 1);
     if (!at->step) at->first_loss = at->smooth_loss = loss;
     /* Bias-corrected like Adam's moments,
@@ -218,6 +221,11 @@ static aa_status evaluate(run *r, aa_err *err) {
                             .targets = r->mem.eval_targets,
                             .loss = r->mem.loss};
     AA_TRY(aa_evaluate(&e, r->mem.window_loss, &r->at.last_eval, err));
+    if (!isfinite(r->at.last_eval.loss))
+        return aa_fail(err, AA_EDIVERGED,
+                       "the validation loss after update %llu is not finite; start again with a "
+                       "smaller --lr",
+                       (unsigned long long)r->at.step);
     r->eval_s += r->at.last_eval.wall_s;
     r->evaluated_step = r->at.step;
     bool best = !(r->at.last_eval.loss >= r->at.best_loss); /* best_loss NAN: the first is best */
@@ -253,16 +261,18 @@ static aa_status write_sample(run *r, aa_err *err) {
 
 /* Mean over the last positions of fixed validation windows: which active id is least expected. */
 static aa_status measure_mean_logit(run *r, aa_err *err) {
-    size_t V = (size_t)r->mem.model.config.vocab, n = r->plan->n_eval_windows;
+    size_t V = (size_t)r->mem.model.config.vocab, n = r->plan->n_eval_windows, T = r->plan->T;
+    aa_session *s = &r->session;
     if (n > MEAN_LOGIT_WINDOWS) n = MEAN_LOGIT_WINDOWS;
     memset(r->mean_logit, 0, V * sizeof *r->mean_logit);
     for (size_t i = 0; i < n; i++) {
-        aa_stream_eval_window(&r->job->valid, i, n, r->plan->T, r->mem.eval_ids,
-                              r->mem.eval_targets);
-        r->session.kv.len = 0;
-        AA_TRY(aa_model_extend(&r->mem.model, &r->backend, r->session.activations, &r->session.kv,
-                               r->mem.eval_ids, r->plan->T, r->session.logits, err));
-        for (size_t v = 0; v < V; v++) r->mean_logit[v] += r->session.logits[v] / (aa_real)n;
+        aa_stream_eval_window(&r->job->valid, i, n, T, r->mem.eval_ids, r->mem.eval_targets);
+        s->kv.len = 0;
+        for (size_t at = 0; at < T; at += s->chunk)
+            AA_TRY(aa_model_extend(&r->mem.model, &r->backend, s->activations, &s->kv,
+                                   r->mem.eval_ids + at, T - at < s->chunk ? T - at : s->chunk,
+                                   s->logits, err));
+        for (size_t v = 0; v < V; v++) r->mean_logit[v] += s->logits[v] / (aa_real)n;
     }
     return AA_OK;
 }
@@ -349,6 +359,20 @@ static aa_status begin_new(run *r, const char *journal, aa_err *err) {
     return save(r, err);
 }
 
+/* An interval that the resuming command line sets begins anew, in its own unit. Where it sets what
+ * the run had, this is what the checkpoint says. */
+static void restart_intervals(run *r) {
+    const aa_train_options *o = r->job->o;
+    const struct { const char *key; aa_amount every; double *next; } rows[] = {
+        {"eval-every", o->eval_every, &r->at.next_eval},
+        {"checkpoint-every", o->checkpoint_every, &r->at.next_checkpoint},
+        {"log-every", o->log_every, &r->at.next_log},
+        {"sample-every", o->sample_every, &r->at.next_sample}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (aa_opts_from(r->job->opts, rows[i].key) == AA_FROM_COMMAND && rows[i].every.value > 0)
+            *rows[i].next = next_after(clock_in(r, rows[i].every.unit), rows[i].every);
+}
+
 static aa_status begin_resumed(run *r, const char *journal, aa_err *err) {
     char *last = aa_path_join(r->dir, "last");
     if (!last) return aa_fail_memory(err, "a path", 0);
@@ -362,8 +386,24 @@ static aa_status begin_resumed(run *r, const char *journal, aa_err *err) {
         return aa_fail(err, AA_EUSAGE, "the run in '%s' was started with --seed %llu", r->dir,
                        (unsigned long long)r->at.rng_seed);
     r->saved_step = r->at.step;
+    restart_intervals(r);
     AA_TRY(aa_checkpoint_sweep(r->dir, err));
+    /* A run killed between the two links has only the first. */
+    if (isfinite(r->at.best_loss) && r->at.best_step == r->at.step)
+        AA_TRY(aa_checkpoint_mark(r->dir, r->at.step, "best", err));
+    /* What was changed now must hold for the next resume too. */
+    AA_TRY(write_config(r, err));
     return aa_journal_writer_open(&r->journal, journal, r->at.journal_bytes, err);
+}
+
+/* A prompt that cannot be read is refused before the run begins, not at its first sample. */
+static aa_status try_prompt(run *r, aa_err *err) {
+    aa_ids ids = {0};
+    const char *prompt = r->job->o->sample_prompt;
+    if (r->job->o->sample_every.value <= 0) return AA_OK;
+    aa_status st = aa_session_read(&r->session, prompt ? prompt : "", &ids, err);
+    aa_ids_release(&ids);
+    return st;
 }
 
 static aa_status make_session(run *r, aa_err *err) {
@@ -372,6 +412,7 @@ static aa_status make_session(run *r, aa_err *err) {
     AA_TRY(aa_session_init(&r->session, &r->mem.model, job->tokenizer, r->cpu, r->plan->T,
                            job->active_ids, job->compact_map, err));
     r->has_session = true;
+    AA_TRY(try_prompt(r, err));
     if (!job->n_active) return AA_OK;
     r->mean_logit = aa_heap_alloc((size_t)r->mem.model.config.vocab, sizeof *r->mean_logit);
     return r->mean_logit ? AA_OK : aa_fail_memory(err, "the mean logits", 0);

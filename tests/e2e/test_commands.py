@@ -75,6 +75,28 @@ def conflicts():
 
 
 @case
+def refused_before_it_begins():
+    """What would stop a run later is found before its directory is made."""
+    pathlib.Path("ids.bin").write_bytes(bytes(range(64)) * 400)
+    long = "Ann saw a red ball. " * 20
+    for words in (tiny_run("never", "--sample-every", "5steps", "--sample-prompt", long),
+                  tiny_run("never", "--min-lr", "1"),
+                  ["train", "--data", "ids.bin", "--vocab", "50000", "--compact-vocab", "--dim",
+                   "32", "--layers", "1", "--heads", "2", "--seq", "32", "--out", "never"]):
+        refused(run(*words, "--budget", "5steps"), 2)
+        check(not os.path.exists("never"), f"{words}: a run directory was made")
+
+
+@case
+def compact_vocabulary_with_long_windows():
+    """Longer than one pass of a generation session."""
+    done(*tiny_run("wide", "--compact-vocab", "--seq", "300", "--batch-tokens", "600",
+                   "--budget", "3steps"))
+    value = done("generate", "wide", "--prompt", "Ann", "--tokens", "5", "--json").json()
+    check(len(value["ids"]) == 5 or value["stop_reason"] == "eos", f"generated {value}")
+
+
+@case
 def missing_files():
     refused(run("train", "--data", "nowhere.txt", "--out", "bad", *TINY, "--budget", "2steps"), 1,
             "nowhere.txt")

@@ -6,8 +6,8 @@ import shutil
 import signal
 import time
 
-from e2e import DEEP, SLOW, case, check, done, finish, main, refused, run, same_run, start
-from e2e import tiny_run
+from e2e import DEEP, SLOW, case, check, done, finish, journal, main, refused, run, same_run
+from e2e import start, tiny_run
 
 STEPS = 300
 RUN = ["--budget", f"{STEPS}steps", "--checkpoint-every", "25steps", "--eval-every", "100steps",
@@ -129,6 +129,66 @@ def resume_refuses_other_mathematics():
     reference()
     refused(run("train", "--resume", "whole", "--lr", "0.5"), 2, "lr")
     refused(run("train", "--resume", "whole", "--layers", "3"), 2, "layers")
+
+
+def option(run_dir, key):
+    """The value of an option in config.ini."""
+    for line in pathlib.Path(run_dir, "config.ini").read_text().splitlines():
+        if line.startswith(f"{key} = "):
+            return line.split(" = ", 1)[1]
+    return None
+
+
+def back_to(step, run_dir):
+    """A copy of a run as it is after a kill: its last checkpoint is an earlier one."""
+    copy = f"{run_dir}-at-{step}"
+    shutil.copytree(run_dir, copy, symlinks=True)
+    for link in ("last", "best"):
+        os.remove(f"{copy}/{link}")
+    os.symlink(f"step-{step}", f"{copy}/last")
+    return copy
+
+
+@case
+def every_kind_of_run_resumes():
+    """Options that change what a checkpoint holds: a base, a scale, no moments, fewer ids."""
+    done(*tiny_run("origin", "--budget", "5steps"))
+    steps = ["--budget", "40steps", "--checkpoint-every", "10steps", "--log-every", "7steps",
+             "--keep", "0"]
+    for name, more in {
+            "based": ["--base", "origin"],
+            "scaled": ["--residual-scale", "0.5", "--eval-every", "0"],
+            "plain": ["--optimizer", "sgd", "--beta1", "0", "--lr", "0.1"],
+            "compact": ["--compact-vocab", "--sample-every", "11steps"],
+            "tokens": ["--budget", "5000tok", "--checkpoint-every", "1280tok"],
+            "work": ["--budget", "1e9flop", "--checkpoint-every", "3e8flop"]}.items():
+        done(*tiny_run(name, *steps, *more))
+        last = int(os.readlink(f"{name}/last").split("-")[1])
+        at = sorted(int(p.name.split("-")[1]) for p in pathlib.Path(name).glob("step-*"))[1]
+        check(0 < at < last, f"{name}: there is a checkpoint between, not {at} of {last}")
+        copy = back_to(at, name)
+        done("train", "--resume", copy, "--threads", "2")
+        same_run(name, copy)
+        check(os.readlink(f"{name}/best") == os.readlink(f"{copy}/best"), f"{name}: best differs")
+
+
+@case
+def best_is_marked_again():
+    """Killed after `last` was set and before `best` was."""
+    reference()
+    copy = back_to(STEPS, "whole")
+    done("train", "--resume", copy)
+    check(os.path.exists(f"{copy}/best"), "the best checkpoint has no link")
+
+
+@case
+def resume_keeps_what_it_was_told():
+    """A longer budget is that of the next resume too; a new interval counts in its own unit."""
+    done(*tiny_run("longer", "--budget", "20steps", "--eval-every", "10steps"))
+    done("train", "--resume", "longer", "--budget", "40steps", "--eval-every", "640tok")
+    check(option("longer", "budget") == "40steps", "config.ini has the old budget")
+    at = [e["step"] for e in journal("longer") if e["event"] == "eval"]
+    check(at == [10, 20, 25, 30, 35, 40], f"validated at {at}")
 
 
 @case
