@@ -335,6 +335,7 @@ aa_status aa_tokenizer_new_bytes(aa_tokenizer **out, aa_err *err) {
 size_t aa_tokenizer_vocab(const aa_tokenizer *t) { return t->n_vocab; }
 int32_t aa_tokenizer_bos(const aa_tokenizer *t) { return t->bos; }
 int32_t aa_tokenizer_eos(const aa_tokenizer *t) { return t->eos; }
+aa_split aa_tokenizer_split(const aa_tokenizer *t) { return t->split; }
 bool aa_tokenizer_add_bos(const aa_tokenizer *t) { return t->add_bos; }
 aa_tokenizer_kind aa_tokenizer_kind_of(const aa_tokenizer *t) { return t->kind; }
 aa_digest aa_tokenizer_digest(const aa_tokenizer *t) { return t->digest; }

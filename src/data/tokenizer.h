@@ -66,6 +66,7 @@ int32_t aa_tokenizer_eos(const aa_tokenizer *t);
 bool aa_tokenizer_add_bos(const aa_tokenizer *t);
 bool aa_tokenizer_is_special(const aa_tokenizer *t, int32_t id);
 aa_tokenizer_kind aa_tokenizer_kind_of(const aa_tokenizer *t);
+aa_split aa_tokenizer_split(const aa_tokenizer *t);
 aa_digest aa_tokenizer_digest(const aa_tokenizer *t);      /* over its canonical tokenizer.json */
 /* Number of bytes id stands for (0 for special tokens): the denominator of bits per byte. */
 size_t aa_tokenizer_piece_bytes(const aa_tokenizer *t, int32_t id);

@@ -70,12 +70,12 @@ aa_status aa_cache_stories(char **out_path, aa_err *err) {
     return st;
 }
 
-static aa_status train_and_store(aa_tokenizer **out, const char *source, size_t n, const char *path,
-                                 aa_pool *pool, aa_err *err) {
+static aa_status train_and_store(aa_tokenizer **out, const char *source, size_t n, aa_split split,
+                                 const char *path, aa_pool *pool, aa_err *err) {
     aa_text sample = {0}, json = {0};
     aa_tokenizer *t = NULL;
     aa_status st = aa_source_sample(source, TOKENIZER_SAMPLE_BYTES, &sample, err);
-    if (!st) st = aa_tokenizer_train(&t, pool, sample.data, sample.len, n, AA_SPLIT_SMOLLM, err);
+    if (!st) st = aa_tokenizer_train(&t, pool, sample.data, sample.len, n, split, err);
     if (!st) st = aa_tokenizer_write_json(t, &json, err);
     if (!st) st = aa_file_write(path, json.data, json.len, err);
     aa_text_release(&sample);
@@ -85,17 +85,17 @@ static aa_status train_and_store(aa_tokenizer **out, const char *source, size_t 
     return st;
 }
 
-aa_status aa_cache_tokenizer(aa_tokenizer **out, const char *source, size_t n, aa_pool *pool,
-                             aa_err *err) {
+aa_status aa_cache_tokenizer(aa_tokenizer **out, const char *source, size_t n, aa_split split,
+                             aa_pool *pool, aa_err *err) {
     aa_digest digest;
     AA_TRY(aa_source_digest(&digest, source, err));
     char text[AA_DIGEST_HEX + 64], hex[AA_DIGEST_HEX];
     aa_digest_hex(digest, hex);
-    snprintf(text, sizeof text, "%s tokenizer %zu version " CACHE_VERSION, hex, n);
+    snprintf(text, sizeof text, "%s tokenizer %zu split %d version " CACHE_VERSION, hex, n, split);
     char *path = NULL;
     AA_TRY(cache_path(&path, "tokenizer", key_of(text), ".json", err));
     aa_status st = is_file(path) ? aa_tokenizer_load(out, path, err)
-                                 : train_and_store(out, source, n, path, pool, err);
+                                 : train_and_store(out, source, n, split, path, pool, err);
     aa_heap_free(path);
     return st;
 }

@@ -10,8 +10,8 @@ enum { AA_STORIES_MIB = 32 };
 /* The corpus behind `--data stories`: AA_STORIES_MIB of generated text. */
 aa_status aa_cache_stories(char **out_path, aa_err *err) AA_MUST_USE;
 /* A tokenizer with n ids trained on source, from the cache if it was made before. */
-aa_status aa_cache_tokenizer(aa_tokenizer **out, const char *source, size_t n, aa_pool *pool,
-                             aa_err *err) AA_MUST_USE;
+aa_status aa_cache_tokenizer(aa_tokenizer **out, const char *source, size_t n, aa_split split,
+                             aa_pool *pool, aa_err *err) AA_MUST_USE;
 /* The token file of a source under a tokenizer, made if needed. */
 aa_status aa_cache_tokens(char **out_path, const char *source, const aa_tokenizer *t, aa_pool *pool,
                           void (*message)(void *ctx, const char *line), void *ctx,

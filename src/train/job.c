@@ -172,12 +172,29 @@ static aa_status open_token_file(aa_job *job, const char *path, aa_err *err) {
     return AA_OK;
 }
 
+/* transformers 5 opens every directory of a qwen2 model with Qwen2's pre-tokenizer, whatever its
+ * tokenizer.json says (Qwen2Tokenizer is forced on that model_type), so a tokenizer for such a
+ * model had better have it. */
+static aa_split split_of(aa_arch arch) {
+    return arch == AA_ARCH_QWEN2 ? AA_SPLIT_QWEN2 : AA_SPLIT_SMOLLM;
+}
+
+static void warn_of_split(const aa_job *job, const aa_job_hooks *hooks) {
+    if (job->config.arch == AA_ARCH_QWEN2 && job->tokenizer &&
+        aa_tokenizer_kind_of(job->tokenizer) == AA_TOKENIZER_BPE &&
+        aa_tokenizer_split(job->tokenizer) != AA_SPLIT_QWEN2)
+        say(hooks, "this tokenizer cuts text otherwise than Qwen2's, which AutoTokenizer of "
+                   "transformers 5 takes for any qwen2 model: open the tokenizer there with "
+                   "PreTrainedTokenizerFast");
+}
+
 static aa_status open_data(aa_job *job, const char *source, aa_cpu *cpu, size_t trained,
                            const aa_job_hooks *hooks, aa_err *err) {
     if (aa_tokens_is_file(source)) return open_token_file(job, source, err);
     if (trained) {
         say(hooks, "training the tokenizer");
-        AA_TRY(aa_cache_tokenizer(&job->tokenizer, source, trained, aa_cpu_pool(cpu), err));
+        AA_TRY(aa_cache_tokenizer(&job->tokenizer, source, trained, split_of(job->config.arch),
+                                  aa_cpu_pool(cpu), err));
     }
     char *path = NULL;
     AA_TRY(aa_cache_tokens(&path, source, job->tokenizer, aa_cpu_pool(cpu),
@@ -328,6 +345,7 @@ static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks
     }
     if (stories) AA_TRY(aa_cache_stories(source, err));
     AA_TRY(open_data(job, *source, cpu, trained, hooks, err));
+    warn_of_split(job, hooks);
     if (o->compact_vocab && !job->tokenizer)
         return aa_fail(err, AA_EUSAGE,
                        "--compact-vocab needs the tokenizer of '%s', whose ids the model is "
