@@ -46,7 +46,7 @@ static aa_status read_options(cli_call *call, aa_opts *opts, aa_err *err) {
 static void print_profile(const aa_cpu *cpu, const aa_train_result *r, double peak_gflops) {
     aa_profile_row rows[64];
     size_t n = aa_cpu_profile_rows(cpu, rows, 64);
-    double sum = 0;
+    double sum = 0, train_s = r->session_train_s > 0 ? r->session_train_s : NAN;
     fprintf(stderr, "\n%-24s %10s %10s %7s %10s %7s %9s\n", "kernel", "calls", "seconds", "share",
             "GFLOP/s", "peak", "GB/s");
     for (size_t i = 0; i < n; i++) {
@@ -54,13 +54,13 @@ static void print_profile(const aa_cpu *cpu, const aa_train_result *r, double pe
         double gflops = p->wall_s > 0 ? p->flop / p->wall_s * 1e-9 : 0;
         sum += p->wall_s;
         fprintf(stderr, "%-24s %10llu %10.3f %6.1f%% %10.1f %6.1f%% %9.1f\n", p->op,
-                (unsigned long long)p->calls, p->wall_s, 100 * p->wall_s / r->train_s, gflops,
+                (unsigned long long)p->calls, p->wall_s, 100 * p->wall_s / train_s, gflops,
                 peak_gflops > 0 ? 100 * gflops / peak_gflops : 0,
                 p->wall_s > 0 ? p->bytes / p->wall_s * 1e-9 : 0);
     }
-    fprintf(stderr, "%-24s %10s %10.3f %6.1f%%\n", "updates", "", r->train_s, 100.0);
-    fprintf(stderr, "%-24s %10s %10.3f %6.1f%%\n", "outside kernels", "", r->train_s - sum,
-            100 * (r->train_s - sum) / r->train_s);
+    fprintf(stderr, "%-24s %10s %10.3f %6.1f%%\n", "updates", "", train_s, 100.0);
+    fprintf(stderr, "%-24s %10s %10.3f %6.1f%%\n", "outside kernels", "", train_s - sum,
+            100 * (train_s - sum) / train_s);
 }
 
 static void print_result(const aa_train_options *o, const aa_train_result *r) {

@@ -195,6 +195,12 @@ void aa_cpu_profile(aa_cpu *cpu, bool on) {
     cpu->profiling = on;
 }
 
+bool aa_cpu_profile_switch(aa_cpu *cpu, bool on) {
+    bool before = cpu->profiling;
+    cpu->profiling = on;
+    return before;
+}
+
 void aa__profile_add(aa_cpu *cpu, aa_prof row, double start_s, double flop, double bytes) {
     aa_profile_row *p = &cpu->profile[row];
     p->calls++;

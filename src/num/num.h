@@ -53,6 +53,7 @@ typedef struct aa_profile_row {
     double wall_s, flop, bytes;
 } aa_profile_row;
 void aa_cpu_profile(aa_cpu *cpu, bool on);           /* on: also clears */
+bool aa_cpu_profile_switch(aa_cpu *cpu, bool on);    /* clears nothing; what it was before */
 size_t aa_cpu_profile_rows(const aa_cpu *cpu, aa_profile_row *out, size_t max);  /* slowest first */
 
 /* Measured limits of this machine with the chosen kernels and threads: registers-only FMA chains,

@@ -25,7 +25,6 @@ static aa_status layout(aa_train_memory *m, const aa_config *c, const aa_optim_o
     m->loss = aa_arena_new(&m->run, aa_real, s->B * s->T);
     m->eval_ids = aa_arena_new(&m->run, int32_t, s->micro_B * s->T);
     m->eval_targets = aa_arena_new(&m->run, int32_t, s->micro_B * s->T);
-    m->window_loss = aa_arena_new(&m->run, double, s->n_eval_windows);
     AA_TRY(aa_arena_status(&m->run, err));
     return aa_activations_new(&m->activations, &m->model, AA_PASS_TRAIN, s->micro_B, s->T,
                               s->head_rows, &m->step, err);
@@ -68,5 +67,5 @@ aa_optim_options aa_train_optim_options(const aa_train_options *o) {
 
 aa_train_shape aa_train_shape_of(const aa_plan *p) {
     return (aa_train_shape){.B = p->B, .micro_B = p->micro_B, .T = p->T, .head_rows = p->head_rows,
-                            .n_eval_windows = p->n_eval_windows, .parts = p->parts};
+                            .parts = p->parts};
 }

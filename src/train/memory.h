@@ -6,7 +6,7 @@
 #include "train/train.h"
 
 typedef struct aa_train_shape {
-    size_t B, micro_B, T, head_rows, n_eval_windows;
+    size_t B, micro_B, T, head_rows;
     unsigned parts;                       /* aa_model_parts */
 } aa_train_shape;
 
@@ -18,7 +18,6 @@ typedef struct aa_train_memory {
     int32_t *ids, *targets;               /* [B*T] of one update */
     int32_t *eval_ids, *eval_targets;     /* [micro_B*T] */
     aa_real *loss;                        /* [B*T] */
-    double *window_loss;                  /* [n_eval_windows] */
 } aa_train_memory;
 
 /* measure: no memory is taken; only run.used_bytes and step.used_bytes mean anything afterwards. */

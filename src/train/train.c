@@ -220,7 +220,7 @@ static aa_status evaluate(run *r, aa_err *err) {
                             .ids = r->mem.eval_ids,
                             .targets = r->mem.eval_targets,
                             .loss = r->mem.loss};
-    AA_TRY(aa_evaluate(&e, r->mem.window_loss, &r->at.last_eval, err));
+    AA_TRY(aa_evaluate(&e, NULL, &r->at.last_eval, err));
     if (!isfinite(r->at.last_eval.loss))
         return aa_fail(err, AA_EDIVERGED,
                        "the validation loss after update %llu is not finite; start again with a "
@@ -465,6 +465,7 @@ static void fill_result(const run *r, aa_train_result *out) {
                              .flop = r->at.flop,
                              .wall_s = r->at.elapsed_s,
                              .train_s = r->at.train_s,
+                             .session_train_s = train_s,
                              .eval_s = r->eval_s,
                              .checkpoint_s = r->checkpoint_s,
                              .tokens_per_s = train_s > 0 ? tokens / train_s : 0,
@@ -527,6 +528,8 @@ static void release(run *r) {
 aa_status aa_train(aa_job *job, const aa_plan *plan, aa_cpu *cpu, bool resume,
                    const aa_train_hooks *hooks, aa_train_result *out, aa_err *err) {
     run r = {.job = job, .plan = plan, .cpu = cpu, .hooks = hooks, .dir = job->o->out, .lock = -1};
+    /* A profile is one of updates: what happens between them is not in their time. */
+    bool profiling = aa_cpu_profile_switch(cpu, false);
     aa_status st = begin(&r, resume, err);
     bool began = st == AA_OK;
     while (!st && fraction_done(&r) < 1) {
@@ -535,7 +538,9 @@ aa_status aa_train(aa_job *job, const aa_plan *plan, aa_cpu *cpu, bool resume,
                          "interrupted; continue with `autoane train --resume %s`", r.dir);
             break;
         }
+        aa_cpu_profile_switch(cpu, profiling);
         st = update(&r, err);
+        aa_cpu_profile_switch(cpu, false);
         if (!st) st = after_update(&r, err);
     }
     if (began) st = finish(&r, st, out, err);

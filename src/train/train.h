@@ -124,6 +124,7 @@ typedef struct aa_train_hooks {            /* all optional; called on the traini
 typedef struct aa_train_result {
     uint64_t step, tokens;
     double epoch, flop, wall_s, train_s, eval_s, checkpoint_s, tokens_per_s, share_of_peak;
+    double session_train_s;                /* of train_s, since this start or resume */
     aa_eval_result final, best; uint64_t best_step; double floor_loss;
 } aa_train_result;
 
