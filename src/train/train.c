@@ -242,7 +242,7 @@ static aa_status evaluate(run *r, aa_err *err) {
 }
 
 static aa_status write_sample(run *r, aa_err *err) {
-    aa_generation g = {.max_tokens = SAMPLE_TOKENS};
+    aa_generation g = {.max_tokens = SAMPLE_TOKENS, .shift = true};
     aa_generated out = {0};
     aa_sampling_defaults(&g.sampling);
     g.sampling.seed = r->at.rng_seed;
