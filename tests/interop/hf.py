@@ -1,12 +1,13 @@
-"""Models made by transformers, read by autoane; and written again by autoane, read by transformers.
+"""Models made by transformers, read by autoane; and checkpoints of autoane, read by transformers.
 
     hf.py [PROGRAM] [case ...]        PROGRAM: the autoane to test (default: AUTOANE, build/autoane)
 
-Every weight of the models is random, biases and norms too, and large enough that each one moves
-the logits. The models have no tokenizer, so that a prompt is its bytes. Compared are the mean loss
-of a text of 600 tokens (a position encoding that is a little wrong shows beyond the first hundred),
-and greedy texts of 200 tokens, up to the first tie: where the two best logits of transformers are
-closer than the tolerance, either choice is right.
+Every weight of their models is random, biases and norms too, and large enough that each one moves
+the logits. They have no tokenizer, so that a prompt is its bytes. Ours are trained for 60 steps,
+with a tokenizer that AutoTokenizer opens too. Compared are the logits after six prompts, the mean
+loss of a text of 600 bytes (a position encoding that is a little wrong shows beyond the first
+hundred), and greedy texts of 200 tokens, up to the first tie: where the two best logits of
+transformers are closer than the tolerance, either choice is right.
 """
 import json
 import logging
@@ -24,7 +25,9 @@ if len(sys.argv) > 1 and os.sep in sys.argv[1]:
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, LlamaModel
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
@@ -83,43 +86,66 @@ def text_file():
     return "text.jsonl"
 
 
-def same_logits(where, model):
-    """What follows each of five prompts, three of them longer than 64 tokens."""
-    for prompt in ("A", "Once upon a time", "It was a warm day. " * 5, "Rain? " * 20,
+def same_logits(where, model, tokenizer):
+    """What follows each of six prompts, three of them longer than 64 bytes."""
+    worst = 0.0
+    for prompt in ("A", "Once upon a time", "Zoë's 猫:\n\n  12345 \tnaïve 👍🏽 cafés!",
+                   "It was a warm day. " * 5, "Rain? " * 20,
                    "The mole dug and dug, and then it slept until the spring came. " * 4):
         done("generate", where, "--prompt", prompt, "--tokens", "1", "--logits", "l.safetensors")
         ours = load_file("l.safetensors")
+        if tokenizer:
+            ids = tokenizer(prompt)["input_ids"]
+            check(ours["ids"].tolist() == ids, f"{where}: {prompt!r} is cut differently: "
+                  f"{ours['ids'].tolist()}, {type(tokenizer).__name__} says {ids}")
+            check(tokenizer.decode(ids) == prompt, f"{where}: {tokenizer.decode(ids)!r}")
         theirs = model(ours["ids"].long()[None]).logits[0, -1]
+        check(ours["logits"].shape == theirs.shape, f"{where}: logits {ours['logits'].shape}")
         off = (ours["logits"] - theirs).abs().max().item()
         check(off <= TOLERANCE, f"{where}: logits differ by {off:.2e} after {prompt[:20]!r}")
+        worst = max(worst, off)
+    return worst
 
 
-@torch.no_grad()
-def same_answers(where, model):
-    """autoane on the directory `where` computes what `model` computes. Returns its greedy ids."""
-    loss = done("eval", where, "--data", text_file(), "--json").json()
-    row = torch.tensor([list(pathlib.Path("text.txt").read_bytes()) + [256]])
+def same_loss(where, model, tokenizer):
+    loss = done("eval", where, "--data", text_file(), "--json").json()["loss"]
+    text = pathlib.Path("text.txt").read_text(encoding="utf-8")
+    row = torch.tensor([tokenizer(text)["input_ids"] + [tokenizer.eos_token_id] if tokenizer
+                        else list(text.encode()) + [256]])
     theirs = torch.nn.functional.cross_entropy(model(row).logits[0, :-1], row[0, 1:]).item()
-    check(abs(loss["loss"] - theirs) <= TOLERANCE,
-          f"{where}: loss {loss['loss']:.7f}, transformers {theirs:.7f}")
+    check(abs(loss - theirs) <= TOLERANCE, f"{where}: loss {loss:.7f}, transformers {theirs:.7f}")
 
-    same_logits(where, model)
+
+def same_greedy_text(where, model, tokenizer):
     prompt = "Once there was a small bird who lost its hat. " * 2
     ours = done("generate", where, "--prompt", prompt, "--tokens", TOKENS, "--greedy",
                 "--ignore-eos", "--json").json()
     ids = ours["prompt_ids"]
-    check(ids[-len(prompt):] == list(prompt.encode()), f"{where}: prompt ids {ids}")
+    expected = tokenizer(prompt)["input_ids"] if tokenizer else list(prompt.encode())
+    check(ids[-len(expected):] == expected, f"{where}: prompt ids {ids}")
     check(len(ours["ids"]) == TOKENS, f"{where}: {len(ours['ids'])} tokens")
     logits = model(torch.tensor([ids + ours["ids"]])).logits[0, len(ids) - 1:-1]
     (best, second), theirs = logits.topk(2).values.T, logits.argmax(-1)
+    same = TOKENS
     for i, (mine, other) in enumerate(zip(ours["ids"], theirs.tolist())):
         gap = (best[i] - second[i]).item()
         if mine != other:
             check(gap <= TOLERANCE, f"{where}: token {i} is {mine}, transformers takes {other} "
                   f"by {gap:.2e}")
+            same = i
             break
     check(len(set(ours["ids"])) > 3, f"{where}: too dull a text to tell: {ours['ids'][:9]}")
-    return ours["ids"]
+    return ours["ids"], same
+
+
+@torch.no_grad()
+def same_answers(where, model, tokenizer=None):
+    """autoane on the directory `where` computes what `model` computes. Returns its greedy ids."""
+    off = same_logits(where, model, tokenizer)
+    same_loss(where, model, tokenizer)
+    ids, same = same_greedy_text(where, model, tokenizer)
+    print(f"   {where}: logits within {off:.1e}, {same} tokens of greedy text the same")
+    return ids
 
 
 def both_ways(name, model, **how):
@@ -280,6 +306,85 @@ def saved_again():
     keep = ["--prompt", "abc", "--tokens", "20", "--greedy", "--json"]
     check(done("generate", "run/last", *keep).json()["ids"]
           == done("generate", "again", *keep).json()["ids"], "the copy speaks otherwise")
+
+
+def trained(name, *shape, tokenizer="train:350", opener=AutoTokenizer):
+    """A run of ours: each of its checkpoints opens as it is, and says what autoane says."""
+    done("train", "--data", write_text("corpus.txt", 100000), "--out", name, "--dim", "48",
+         "--layers", "2", "--heads", "4", "--kv-heads", "2", "--ffn", "96", "--seq", "1024",
+         "--tokenizer", tokenizer, "--batch-tokens", "2048", "--eval-tokens", "1024", "--budget",
+         "60steps", "--keep", "0", "--lr", "3e-3", "--seed", "5", *shape, timeout=120)
+    for where in (f"{name}/step-0", f"{name}/last"):
+        model, words = load(where), opener.from_pretrained(where)
+        check(len(words) == model.config.vocab_size, f"{where}: {len(words)} words for "
+              f"{model.config.vocab_size} rows")
+        if where.endswith("last"):
+            same_answers(where, model, words)
+        else:
+            with torch.no_grad():
+                same_logits(where, model, words)
+    return f"{name}/last"
+
+
+def foreign_tokenizer():
+    """A tokenizer of the library, of another text: most of its ids never occur in ours."""
+    library = Tokenizer(models.BPE())
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = decoders.ByteLevel()
+    sources = sorted(pathlib.Path(__file__).resolve().parent.glob("*.py"))
+    library.train_from_iterator(
+        [source.read_text(encoding="utf-8") for source in sources],
+        trainers.BpeTrainer(vocab_size=1200, special_tokens=["<|endoftext|>"], show_progress=False,
+                            initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    library.save("foreign.json")
+    return "foreign.json"
+
+
+@case
+def run_llama():
+    trained("run-llama", "--arch", "llama", "--tied", "--init", "scaled")
+
+
+@case
+def run_scaled_residuals():
+    """The scale is folded into the output projections; resuming has the exact weights."""
+    where = trained("run-scaled", "--arch", "llama", "--no-tied", "--residual-scale", "0.5")
+    config = json.loads(pathlib.Path(where, "config.json").read_text(encoding="utf-8"))
+    check("residual_scale" not in config, "transformers knows no residual_scale")
+
+
+@case
+def run_qwen2():
+    trained("run-qwen2", "--arch", "qwen2", "--tied")
+
+
+@case
+def run_qwen3():
+    trained("run-qwen3", "--arch", "qwen3", "--no-tied", "--head-dim", "20")
+
+
+@case
+def run_bytes():
+    trained("run-bytes", "--arch", "qwen3", "--tied", tokenizer="bytes")
+
+
+@case
+def run_foreign_tokenizer():
+    trained("run-foreign", "--arch", "llama", tokenizer=foreign_tokenizer())
+    # AutoTokenizer has its own pre-tokenizer for every model of this kind.
+    trained("run-foreign2", "--arch", "qwen2", tokenizer=foreign_tokenizer(),
+            opener=PreTrainedTokenizerFast)
+
+
+@case
+def run_compact_vocabulary():
+    for shape in (["--tied"], ["--no-tied", "--residual-scale", "0.7"]):
+        name = f"run-compact{len(shape)}"
+        where = trained(name, "--arch", "qwen3", "--compact-vocab", *shape,
+                        tokenizer=foreign_tokenizer())
+        head = load(where).get_output_embeddings().weight
+        check(len(head) == 1200, f"{len(head)} rows")
+        check(len(head.unique(dim=0)) < 600, "every row differs: was the vocabulary compact?")
 
 
 @case

@@ -8,8 +8,12 @@ fp32, so the curves drift apart only by rounding, which 50 steps of a small mode
 """
 import json
 import math
+import os
 import pathlib
 import sys
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 import torch
 from safetensors.torch import load_file
@@ -88,6 +92,11 @@ def llama():
 
 
 @case
+def llama_scaled_start():
+    twin("llama-scaled", "--arch", "llama", "--tied", "--init", "scaled")
+
+
+@case
 def llama_untied_small_heads():
     twin("untied", "--arch", "llama", "--no-tied", "--head-dim", "8", "--micro-batch", "64")
 
@@ -100,6 +109,11 @@ def qwen2_biases():
 @case
 def qwen3_norms():
     twin("qwen3", "--arch", "qwen3", "--tied", "--head-dim", "32")
+
+
+@case
+def qwen3_scaled_start():
+    twin("qwen3-scaled", "--arch", "qwen3", "--no-tied", "--init", "scaled")
 
 
 if __name__ == "__main__":
