@@ -46,7 +46,7 @@ STRUCTURAL = {
 if DEEP:
     STRUCTURAL.update({f"cut at {k}/16": lambda data, k=k: data[:len(data) * k // 16]
                        for k in range(1, 16)})
-    STRUCTURAL["last byte"] = lambda data: data[:-1]
+    STRUCTURAL["last byte"] = lambda data: data.rstrip(b"\n")[:-1]     # JSON needs no line's end
     STRUCTURAL["longer"] = lambda data: data + b"x"
 
 # file of the run -> commands that read it
@@ -60,7 +60,7 @@ READERS = {
     "last/train_state.safetensors": RESUME,
     "last/run.json": RESUME,
     "journal.jsonl": [["report", "bad"]],
-    "config.ini": [["train", "bad/config.ini", "--out", "bad2"]] + RESUME,
+    "config.ini": [["train", "bad/config.ini", "--out", "bad2", "--budget", "3steps"]] + RESUME,
 }
 
 

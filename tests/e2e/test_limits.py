@@ -91,12 +91,15 @@ def fail_at(words, n):
 
 
 def allocations(words):
-    """At least as many allocations as the command makes: a power of two that is never reached."""
-    n = 16
-    while (result := fail_at(words, n)).status:
-        check(n < 2 ** 22, "it fails however late the failing allocation comes", result)
-        n *= 2
-    return n
+    """How many allocations the command makes: one more succeeds, for it is never reached."""
+    low, high = 0, 16
+    while (result := fail_at(words, high)).status:
+        check(high < 2 ** 22, "it fails however late the failing allocation comes", result)
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fail_at(words, middle).status else (low, middle)
+    return low
 
 
 @case

@@ -66,13 +66,13 @@ static void test_probes(void **state) {
         aa_cpu *cpu = team(1, isa);
         double peak = aa_cpu_peak_gflops(cpu, 0.01);
         print_message("%s: %.0f GFLOP/s with one thread\n", aa_isa_name(isa), peak);
-        assert_true(peak > 0.1 && peak < 1e4);
+        assert_true(peak > 1e-3 && peak < 1e4); /* an emulated processor is slow */
         aa_cpu_free(cpu);
     }
     aa_cpu *cpu = team(1, AA_ISA_AUTO);
     double gbs = aa_cpu_read_gbs(cpu, 0);
     print_message("%.1f GB/s with one thread\n", gbs);
-    assert_true(gbs > 0.1 && gbs < 1e4);
+    assert_true(gbs > 1e-3 && gbs < 1e4);
     aa_cpu_free(cpu);
     assert_true(aa_cpu_scratch_bytes(3) - aa_cpu_scratch_bytes(2) ==
                 aa_cpu_scratch_bytes(2) - aa_cpu_scratch_bytes(1));
