@@ -56,6 +56,8 @@ def limits():
     finds("check-limits", tree("s3", num__a_c="void f(void) { ex" + "it(1); }\n"),
           "outside src/cli")
     holds("check-limits", tree("s4", cli__a_c="void f(void) { ex" + "it(1); }\n"))
+    finds("check-limits", tree("s9", num__a_c="void f(void *p) { free(p); }\n"), "memory.h")
+    holds("check-limits", tree("s10", sys__a_c="void f(void *p) { free(p); }\n"))
     finds("check-limits", tree("s5", num__a_c="/* TO" + "DO */\n"), "src/num/a.c:1")
     finds("check-limits", tree("s6", num__a_c="#if" + " 0\n#endif\n"), "disabled")
     finds("check-limits", tree("s7", num__a_c="int x;" + " " * 95 + "\n"), "columns")
