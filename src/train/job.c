@@ -26,6 +26,11 @@ static size_t value_size(aa_opt_type type) {
     }
 }
 
+static bool is_shape(const aa_opt *row) {
+    size_t base = offsetof(aa_train_options, model);
+    return row->at >= base && row->at < base + sizeof(aa_config);
+}
+
 /* Shape fields that the user left alone come from `from`;
  * what has no option (scaling of rope ...) too. */
 static aa_config merge_config(const aa_opts *opts, const aa_config *from) {
@@ -33,19 +38,64 @@ static aa_config merge_config(const aa_opts *opts, const aa_config *from) {
     aa_config c = *from;
     size_t base = offsetof(aa_train_options, model);
     for (const aa_opt *row = opts->rows; row->key; row++) {
-        if (row->at < base || row->at >= base + sizeof(aa_config)) continue;
-        if (aa_opts_from(opts, row->key) == AA_FROM_DEFAULT) continue;
+        if (!is_shape(row) || aa_opts_from(opts, row->key) == AA_FROM_DEFAULT) continue;
         memcpy((char *)&c + (row->at - base), (const char *)&o->model + (row->at - base),
                value_size(row->type));
     }
-    /* A new width without a new head count or feed-forward width would keep the preset's: derive
-     * them instead. */
-    bool new_dim = aa_opts_from(opts, "dim") != AA_FROM_DEFAULT;
-    if (new_dim && aa_opts_from(opts, "ffn") == AA_FROM_DEFAULT) c.ffn = 0;
-    bool new_heads = aa_opts_from(opts, "heads") != AA_FROM_DEFAULT;
-    if ((new_dim || new_heads) && aa_opts_from(opts, "head-dim") == AA_FROM_DEFAULT) c.head_dim = 0;
-    if (new_heads && aa_opts_from(opts, "kv-heads") == AA_FROM_DEFAULT) c.kv_heads = 0;
     return c;
+}
+
+/* A new width without a new head count or feed-forward width would keep the preset's: these are
+ * derived instead. */
+static void derive_config(const aa_opts *opts, aa_config *c) {
+    bool new_dim = aa_opts_from(opts, "dim") != AA_FROM_DEFAULT;
+    if (new_dim && aa_opts_from(opts, "ffn") == AA_FROM_DEFAULT) c->ffn = 0;
+    bool new_heads = aa_opts_from(opts, "heads") != AA_FROM_DEFAULT;
+    if ((new_dim || new_heads) && aa_opts_from(opts, "head-dim") == AA_FROM_DEFAULT)
+        c->head_dim = 0;
+    if (new_heads && aa_opts_from(opts, "kv-heads") == AA_FROM_DEFAULT) c->kv_heads = 0;
+}
+
+/* What may differ from the base: the window, and numbers that no tensor's shape depends on. */
+static bool free_of_base(const char *key) {
+    static const char *const keys[] = {"seq", "rope-theta", "norm-eps", "residual-scale"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (strcmp(key, keys[i]) == 0) return true;
+    return false;
+}
+
+static void add_value(aa_text *t, const aa_opt *row, const aa_config *c) {
+    const char *at = (const char *)c + (row->at - offsetof(aa_train_options, model));
+    if (row->type == AA_OPT_BOOL) aa_text_add(t, *(const bool *)at ? "yes" : "no");
+    else if (row->type == AA_OPT_CHOICE) aa_text_add(t, aa_arch_name(*(const int *)at));
+    else aa_text_printf(t, "%lld", (long long)*(const int64_t *)at);
+}
+
+/* Weights fix the shape: every option that says otherwise is named. */
+static aa_status check_base_shape(const aa_job *job, const aa_config *base, aa_err *err) {
+    const aa_config *asked = &job->o->model;
+    aa_text t = {0};
+    for (const aa_opt *row = job->opts->rows; row->key; row++) {
+        if (!is_shape(row) || free_of_base(row->key) ||
+            aa_opts_from(job->opts, row->key) == AA_FROM_DEFAULT)
+            continue;
+        size_t at = row->at - offsetof(aa_train_options, model);
+        if (!memcmp((const char *)asked + at, (const char *)base + at, value_size(row->type)))
+            continue;
+        aa_text_printf(&t, "--%s is ", row->key);
+        add_value(&t, row, asked);
+        aa_text_add(&t, ", the base model has ");
+        add_value(&t, row, base);
+        aa_text_add(&t, "; ");
+    }
+    aa_status st = aa_text_status(&t, err);
+    if (!st && t.len)
+        st = aa_fail(err, AA_EUSAGE,
+                     "%sthe weights of '%s' fix its shape: leave such options out, or start a new "
+                     "model without --base",
+                     t.data, job->o->base);
+    aa_text_release(&t);
+    return st;
 }
 
 static const char *preset_name(const void *table, size_t i) {
@@ -56,6 +106,7 @@ static aa_status shape_of(aa_job *job, aa_source **base, aa_err *err) {
     const aa_train_options *o = job->o;
     if (o->base) {
         AA_TRY(aa_source_open(base, o->base, err));
+        AA_TRY(check_base_shape(job, &(*base)->config, err));
         job->config = merge_config(job->opts, &(*base)->config);
         return AA_OK;
     }
@@ -70,6 +121,7 @@ static aa_status shape_of(aa_job *job, aa_source **base, aa_err *err) {
                        near ? "'" : "");
     }
     job->config = merge_config(job->opts, &p->config);
+    derive_config(job->opts, &job->config);
     return AA_OK;
 }
 

@@ -88,6 +88,29 @@ def refused_before_it_begins():
 
 
 @case
+def base_fixes_the_shape():
+    """Shape options beside --base must agree with the model; the window is free."""
+    base = ["train", "--data", "text.txt", "--base", trained(), "--budget", "2steps",
+            "--batch-tokens", "128", "--eval-tokens", "256"]
+    for option, value, has in (("dim", "64", "32"), ("layers", "3", "2"), ("vocab", "500", ""),
+                               ("heads", "4", "2"), ("arch", "qwen3", "llama"),
+                               ("tied", "no" if "tied = yes" in config("run") else "yes", "")):
+        result = run(*base, "--out", "never", f"--{option}", value)
+        refused(result, 2, f"--{option}", value, has, "base model", "leave")
+        check(not os.path.exists("never"), f"--{option}: a run directory was made", result)
+    result = run(*base, "--out", "never", "--dim", "64", "--layers", "3")
+    refused(result, 2, "--dim", "--layers")
+    done(*base, "--out", "based", "--dim", "32", "--seq", "16", "--rope-theta", "20000")
+    done("train", "based/config.ini", "--out", "based2")
+    pathlib.Path("other.ini").write_text(config("based").replace("dim = 32", "dim = 64", 1))
+    refused(run("train", "other.ini", "--out", "never"), 2, "--dim", "64")
+
+
+def config(run_dir):
+    return (pathlib.Path(run_dir) / "config.ini").read_text()
+
+
+@case
 def compact_vocabulary_with_long_windows():
     """Longer than one pass of a generation session."""
     done(*tiny_run("wide", "--compact-vocab", "--seq", "300", "--batch-tokens", "600",
