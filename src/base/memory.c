@@ -103,7 +103,7 @@ aa_status aa_fail_memory(aa_err *err, const char *what, uint64_t size_bytes) {
 typedef struct aa_arena_block {
     struct aa_arena_block *older;
     unsigned char *data;
-    size_t size, used, touched; /* bytes beyond touched are still zero */
+    size_t size, used;
     bool pages;
 } block;
 
@@ -136,7 +136,7 @@ static block *new_block(aa_arena *a, size_t size) {
     }
     b->data = p;
     b->size = size;
-    b->touched = b->pages ? 0 : size;
+    if (!b->pages) memset(p, 0, size);
     POISON(b->data, size);
     b->older = a->blocks;
     a->blocks = b;
@@ -173,13 +173,9 @@ void *aa_arena_alloc(aa_arena *a, size_t count, size_t size) {
         }
         p = b->data + b->used;
         UNPOISON(p, n);
-        size_t dirty = b->touched > b->used ? b->touched - b->used : 0;
-        memset(p, 0, dirty < n ? dirty : n);
         b->used += n;
-        if (b->touched < b->used) b->touched = b->used;
     }
     a->used_bytes = used;
-    if (a->high_bytes < used) a->high_bytes = used;
     return p;
 }
 
@@ -193,24 +189,6 @@ aa_status aa_arena_status(const aa_arena *a, aa_err *err) {
     if (!a->failed) return AA_OK;
     return aa_fail(err, AA_ENOMEM, "out of memory: the %s arena could not grow beyond %.1f MiB",
                    a->name, (double)a->used_bytes / 0x1p20);
-}
-
-aa_arena_mark aa_arena_save(const aa_arena *a) {
-    return (aa_arena_mark){a->blocks, a->blocks ? a->blocks->used : 0, a->used_bytes};
-}
-
-void aa_arena_rewind(aa_arena *a, aa_arena_mark mark) {
-    while (a->blocks != mark.block) {
-        block *b = a->blocks;
-        a->blocks = b->older;
-        free_block(b);
-    }
-    block *b = a->blocks;
-    if (b) {
-        b->used = mark.block_used;
-        POISON(b->data + b->used, b->size - b->used);
-    }
-    a->used_bytes = mark.used_bytes;
 }
 
 void aa_arena_release(aa_arena *a) {

@@ -36,14 +36,9 @@ aa_status aa_fail_memory(aa_err *err, const char *what, uint64_t size_bytes);
 typedef struct aa_arena {
     const char *name;
     struct aa_arena_block *blocks;       /* newest first */
-    size_t used_bytes, high_bytes;       /* handed out now, and at most so far (aligned sizes) */
+    size_t used_bytes;                   /* handed out so far (aligned sizes) */
     bool measuring, failed;              /* failed is sticky: ask aa_arena_status once at the end */
 } aa_arena;
-
-typedef struct aa_arena_mark {
-    struct aa_arena_block *block;
-    size_t block_used, used_bytes;
-} aa_arena_mark;
 
 void aa_arena_init(aa_arena *a, const char *name);
 void aa_arena_init_measure(aa_arena *a, const char *name);
@@ -55,8 +50,6 @@ void *aa_arena_alloc(aa_arena *a, size_t count, size_t size);
 char *aa_arena_strdup(aa_arena *a, const char *s, size_t n);  /* n bytes and a NUL */
 #define aa_arena_new(a, type, count) ((type *)aa_arena_alloc(a, count, sizeof(type)))
 aa_status aa_arena_status(const aa_arena *a, aa_err *err) AA_MUST_USE;
-aa_arena_mark aa_arena_save(const aa_arena *a);
-void aa_arena_rewind(aa_arena *a, aa_arena_mark mark);        /* later allocs are zeroed again */
 void aa_arena_release(aa_arena *a);                           /* gives everything back */
 
 #endif
