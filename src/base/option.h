@@ -2,8 +2,8 @@
  *
  * A table of rows describes a plain struct. The same rows feed the command line (--key value,
  * --key=value, --flag, --no-flag), the config file (ini), --help, the journal's record of the run,
- * the man page and later the search space. Precedence, one direction: row default < model < config
- * file < command line. All problems of a command line or file are collected (key, where, allowed
+ * the man page and later the search space. Precedence, one direction: row default < config file <
+ * command line. All problems of a command line or file are collected (key, where, allowed
  * range, nearest known name) and reported together.
  */
 #ifndef AA_BASE_OPTION_H
@@ -42,7 +42,7 @@ typedef struct aa_opt {
     const char *help;         /* one line */
 } aa_opt;
 
-typedef enum { AA_FROM_DEFAULT, AA_FROM_MODEL, AA_FROM_FILE, AA_FROM_COMMAND } aa_opt_origin;
+typedef enum { AA_FROM_DEFAULT, AA_FROM_FILE, AA_FROM_COMMAND } aa_opt_origin;
 
 /* rows end with key == NULL; from[] has one entry per row (may be NULL). */
 typedef struct aa_opts { const aa_opt *rows; void *values; uint8_t *from; } aa_opts;

@@ -179,9 +179,9 @@ static void higher_origins_win(void **state) {
     assert_true(aa_opts_set(&f->o, "lr", "3", AA_FROM_COMMAND, "", &f->problems));
     assert_true(aa_opts_set(&f->o, "lr", "2", AA_FROM_FILE, "", &f->problems));
     assert_true(f->v.x == 3);
-    assert_true(aa_opts_set(&f->o, "kv-heads", "2", AA_FROM_MODEL, "", &f->problems));
+    assert_true(aa_opts_set(&f->o, "kv-heads", "2", AA_FROM_DEFAULT, "", &f->problems));
     assert_true(aa_opts_set(&f->o, "kv-heads", "3", AA_FROM_FILE, "", &f->problems));
-    assert_true(aa_opts_set(&f->o, "kv-heads", "2", AA_FROM_MODEL, "", &f->problems));
+    assert_true(aa_opts_set(&f->o, "kv-heads", "2", AA_FROM_DEFAULT, "", &f->problems));
     assert_int_equal(f->v.n, 3);
     assert_int_equal(aa_opts_from(&f->o, "kv-heads"), AA_FROM_FILE);
     problems_are(f, "");
