@@ -82,6 +82,11 @@ static aa_status one_update(aa_train_memory *m, const aa_plan *p, aa_backend *be
     return aa_optim_step(&m->optim, cpu, lr, &r, err);
 }
 
+/* Billions per second; 0 for what was too short to be timed. */
+static double giga_rate(double amount, double wall_s) {
+    return wall_s > 0 ? amount / wall_s * 1e-9 : 0;
+}
+
 static void print_profile(cli_call *call, aa_cpu *cpu, double total_s, double peak) {
     aa_profile_row rows[64];
     size_t n = aa_cpu_profile_rows(cpu, rows, 64);
@@ -94,8 +99,8 @@ static void print_profile(cli_call *call, aa_cpu *cpu, double total_s, double pe
             aa_text_add(&call->out, i ? ",{" : "{");
             cli_key_string(&call->out, "op", rows[i].op);
             cli_key_real(&call->out, "share", rows[i].wall_s / total_s);
-            cli_key_real(&call->out, "gflops", rows[i].flop / rows[i].wall_s * 1e-9);
-            cli_key_real(&call->out, "gbs", rows[i].bytes / rows[i].wall_s * 1e-9);
+            cli_key_real(&call->out, "gflops", giga_rate(rows[i].flop, rows[i].wall_s));
+            cli_key_real(&call->out, "gbs", giga_rate(rows[i].bytes, rows[i].wall_s));
             aa_text_add(&call->out, "}");
         }
         aa_text_add(&call->out, "]");
@@ -105,9 +110,9 @@ static void print_profile(cli_call *call, aa_cpu *cpu, double total_s, double pe
     for (size_t i = 0; i < n; i++)
         aa_text_printf(&call->out, "  %-24s %5.1f%%  %8.1f GFLOP/s  %5.1f%% of peak  %7.1f GB/s\n",
                        rows[i].op, 100 * rows[i].wall_s / total_s,
-                       rows[i].flop / rows[i].wall_s * 1e-9,
-                       100 * rows[i].flop / rows[i].wall_s * 1e-9 / peak,
-                       rows[i].bytes / rows[i].wall_s * 1e-9);
+                       giga_rate(rows[i].flop, rows[i].wall_s),
+                       100 * giga_rate(rows[i].flop, rows[i].wall_s) / peak,
+                       giga_rate(rows[i].bytes, rows[i].wall_s));
     aa_text_printf(&call->out, "  %-24s %5.1f%%\n", "outside kernels", 100 * (1 - sum / total_s));
 }
 
