@@ -291,6 +291,15 @@ bool aa_opts_set(aa_opts *o, const char *key, const char *value, aa_opt_origin f
 
 #define HERE "command line"
 
+int aa_opts_words(const aa_opt *rows, int argc, char *const *argv) {
+    bool dummy;
+    if (argc < 2 || strncmp(argv[0], "--", 2) || strchr(argv[0], '=')) return 1;
+    const aa_opt *row = find(rows, argv[0] + 2, strlen(argv[0] + 2));
+    if (!row) return 1;
+    if (row->type == AA_OPT_BOOL) return parse_bool(argv[1], &dummy) ? 2 : 1;
+    return strncmp(argv[1], "--", 2) ? 2 : 1;
+}
+
 /* An option word argv[i]; returns how many words it took. */
 static int take_option(aa_opts *o, int argc, char **argv, int i, aa_text *problems) {
     const char *key = argv[i] + 2, *equals = strchr(key, '=');
@@ -314,19 +323,15 @@ static int take_option(aa_opts *o, int argc, char **argv, int i, aa_text *proble
         set_row(o, row, equals + 1, AA_FROM_COMMAND, HERE, problems);
         return 1;
     }
-    bool dummy;
-    if (row->type == AA_OPT_BOOL && (i + 1 >= argc || !parse_bool(argv[i + 1], &dummy))) {
-        set_row(o, row, "yes", AA_FROM_COMMAND, HERE, problems);
-        return 1;
-    }
-    if (i + 1 >= argc || strncmp(argv[i + 1], "--", 2) == 0) {
+    int words = aa_opts_words(o->rows, argc - i, argv + i);
+    if (words == 2) set_row(o, row, argv[i + 1], AA_FROM_COMMAND, HERE, problems);
+    else if (row->type == AA_OPT_BOOL) set_row(o, row, "yes", AA_FROM_COMMAND, HERE, problems);
+    else {
         aa_text_printf(problems, HERE ": --%s needs a value: ", row->key);
         describe(row, problems);
         aa_text_add(problems, "\n");
-        return 1;
     }
-    set_row(o, row, argv[i + 1], AA_FROM_COMMAND, HERE, problems);
-    return 2;
+    return words;
 }
 
 aa_status aa_opts_args(aa_opts *o, int argc, char **argv, const char **positional, int max,

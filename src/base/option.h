@@ -59,6 +59,8 @@ bool aa_opts_set(aa_opts *o, const char *key, const char *value, aa_opt_origin f
 /* Parses argv. Words that are not options go to positional (at most max); "--" ends the options. */
 aa_status aa_opts_args(aa_opts *o, int argc, char **argv, const char **positional, int max,
                        int *n_positional, aa_text *problems, aa_err *err) AA_MUST_USE;
+/* How many words the option argv[0] takes, its value included; 1 for any other word. */
+int aa_opts_words(const aa_opt *rows, int argc, char *const *argv);
 /* Lines `key = value`, `[group]`, or comments after ; or #. A comment may follow a value after a
  * blank. A value in double quotes keeps everything, with \\ \" \n \r \t as escapes. */
 aa_status aa_opts_read_ini(aa_opts *o, const char *path, aa_text *problems,

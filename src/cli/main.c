@@ -108,19 +108,31 @@ static aa_opt *join_rows(const cli_command *c) {
     return all;
 }
 
-static bool take_flag(int *argc, char **argv, const char *flag, const char *alias) {
-    bool found = false;
-    int n = 0;
-    for (int i = 0; i < *argc; i++) {
-        if (strcmp(argv[i], "--") == 0) {
-            while (i < *argc) argv[n++] = argv[i++];
-            break;
-        }
-        if (strcmp(argv[i], flag) == 0 || (alias && strcmp(argv[i], alias) == 0)) found = true;
-        else argv[n++] = argv[i];
+/* Words of argv that belong together: an option of the command and its value. */
+static int words_of(const cli_command *c, int argc, char **argv) {
+    for (int own = 0; c && own < 2; own++) {
+        const aa_opt *rows = own ? c->rows : c->shared;
+        if (rows && aa_opts_words(rows, argc, argv) == 2) return 2;
     }
+    return 1;
+}
+
+/* Takes --help and --json out of argv, wherever they stand, and finds the command (NULL: none).
+ * Values of the command's options, and what follows "--", stay what they are. */
+static const cli_command *take_flags(int *argc, char **argv, int *used, bool *help, bool *json) {
+    const cli_command *c = NULL;
+    int n = 0, i = 0;
+    while (i < *argc && strcmp(argv[i], "--")) {
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) *help = true, i++;
+        else if (!strcmp(argv[i], "--json")) *json = true, i++;
+        else {
+            for (int k = words_of(c, *argc - i, argv + i); k; k--) argv[n++] = argv[i++];
+            if (!c) c = find_command(n, argv, used);
+        }
+    }
+    while (i < *argc) argv[n++] = argv[i++];
     *argc = n;
-    return found;
+    return c;
 }
 
 static aa_status check_positional(const cli_call *call, aa_err *err) {
@@ -168,9 +180,10 @@ static int print_text(aa_text *t, int status) {
 int main(int argc, char **argv) {
     argc--;
     argv++;
-    bool help = take_flag(&argc, argv, "--help", "-h"),
-         json = take_flag(&argc, argv, "--json", NULL);
+    bool help = false, json = false;
     if (argc && strcmp(argv[0], "help") == 0) { help = true; argc--; argv++; }
+    int used = 0;
+    const cli_command *c = take_flags(&argc, argv, &used, &help, &json);
     aa_text text = {0};
     if (argc && strcmp(argv[0], "--version") == 0) {
         aa_text_add(&text, "autoane " AA_VERSION "\n");
@@ -180,8 +193,6 @@ int main(int argc, char **argv) {
         help_all(&text);
         return print_text(&text, help ? 0 : 2);
     }
-    int used = 0;
-    const cli_command *c = find_command(argc, argv, &used);
     if (!c && help && argc == 1 && help_group(argv[0], &text)) return print_text(&text, 0);
     if (!c) return unknown_command(argc, argv);
     if (help) {

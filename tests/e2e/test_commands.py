@@ -38,6 +38,20 @@ def helps():
 
 
 @case
+def flags_as_values():
+    """-h is help where an option may stand, and a text where a value does."""
+    for words in (["generate", "-h"], ["-h", "generate"], ["generate", "--tokens", "3", "-h"],
+                  ["bench", "-h", "gemm"], ["tokenizer", "-h"], ["help", "generate"],
+                  ["generate", "x", "--greedy", "-h"]):
+        check("usage" in done(*words).out, f"{words} is no help")
+    value = done("generate", trained(), "--prompt", "-h", "--tokens", "2", "--json").json()
+    check(value["prompt"] == "-h", f"the prompt became {value['prompt']}")
+    value = done("--json", "generate", trained(), "--prompt=-h", "--tokens", "2").json()
+    check(value["prompt"] == "-h", f"the prompt became {value['prompt']}")
+    refused(run("info", "--", "-h"), 1, "-h")
+
+
+@case
 def unknown_words():
     refused(run("trian"), 2, "trian", "train")
     refused(run("train", "--laeyrs", "2"), 2, "laeyrs", "layers")

@@ -174,6 +174,18 @@ static void command_lines(void **state) {
                     "command line: --lr needs a value: a number from -1e+300 to 1e+300\n");
 }
 
+static void values_belong_to_options(void **state) {
+    (void)state;
+    static const struct { int argc; char *argv[2]; int words; } cases[] = {
+        {2, {"--name", "-h"}, 2},  {2, {"--lr", "5"}, 2},        {2, {"--tied", "no"}, 2},
+        {1, {"--name", NULL}, 1},  {2, {"--name", "--lr"}, 1},   {2, {"--name=a", "b"}, 1},
+        {2, {"--tied", "a"}, 1},   {2, {"--no-tied", "no"}, 1},  {2, {"--what", "a"}, 1},
+        {2, {"name", "a"}, 1},     {2, {"-h", "a"}, 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(aa_opts_words(rows, cases[i].argc, cases[i].argv), cases[i].words);
+}
+
 static void higher_origins_win(void **state) {
     fixture *f = *state;
     assert_true(aa_opts_set(&f->o, "lr", "3", AA_FROM_COMMAND, "", &f->problems));
@@ -327,6 +339,7 @@ int main(void) {
         WITH_OPTIONS(choices_and_flags),
         cmocka_unit_test(amounts),
         WITH_OPTIONS(command_lines),
+        cmocka_unit_test(values_belong_to_options),
         WITH_OPTIONS(higher_origins_win),
         WITH_OPTIONS(config_files),
         WITH_OPTIONS(config_errors_have_lines),
