@@ -95,6 +95,13 @@ aa_status aa_fail_memory(aa_err *err, const char *what, uint64_t size_bytes) {
                    what);
 }
 
+aa_status aa_memory_check(const char *what, uint64_t size_bytes, const char *advice, aa_err *err) {
+    uint64_t available = aa_sys_memory_available();
+    if ((double)size_bytes <= AA_MEMORY_SHARE * (double)available) return AA_OK;
+    return aa_fail(err, AA_ETOOBIG, "%s needs %.2f GiB and %.2f GiB are available; %s", what,
+                   (double)size_bytes / 0x1p30, (double)available / 0x1p30, advice);
+}
+
 /* ---- arenas ---------------------------------------------------------------------------------- */
 
 #define PAGES_FROM ((size_t)1 << 20) /* blocks this large are mappings of their own */
@@ -152,15 +159,13 @@ aa_status aa_arena_reserve(aa_arena *a, size_t size_bytes, aa_err *err) {
 }
 
 void *aa_arena_alloc(aa_arena *a, size_t count, size_t size) {
-    size_t n;
-    if (__builtin_mul_overflow(count, size, &n) || n > SIZE_MAX / 4) {
-        a->failed = true;
-        return NULL;
-    }
-    n = (n + AA_ALIGN - 1) & ~(size_t)(AA_ALIGN - 1);
-    size_t used;
-    if (__builtin_add_overflow(a->used_bytes, n, &used)) {
-        a->failed = true;
+    size_t n, used;
+    bool fits = !__builtin_mul_overflow(count, size, &n) && n <= AA_ARENA_MOST;
+    if (fits) n = (n + AA_ALIGN - 1) & ~(size_t)(AA_ALIGN - 1);
+    fits = fits && !__builtin_add_overflow(a->used_bytes, n, &used) && used <= AA_ARENA_MOST;
+    if (!fits) {
+        if (a->measuring) a->used_bytes = AA_ARENA_MOST;
+        else a->failed = true;
         return NULL;
     }
     unsigned char *p = NULL;

@@ -30,6 +30,11 @@ void  aa_heap_guard(const char *phase);
 uint64_t aa_heap_calls(void);                                 /* allocations so far (for tests) */
 /* The usual answer to a NULL: message naming what was wanted. */
 aa_status aa_fail_memory(aa_err *err, const char *what, uint64_t size_bytes);
+/* AA_MEMORY_SHARE of what is available may be planned; more is refused before anything is taken,
+ * with AA_ETOOBIG: "<what> needs ...; <advice>". */
+#define AA_MEMORY_SHARE 0.9
+aa_status aa_memory_check(const char *what, uint64_t size_bytes, const char *advice,
+                          aa_err *err) AA_MUST_USE;
 
 #define AA_ALIGN 64
 
@@ -45,7 +50,9 @@ void aa_arena_init_measure(aa_arena *a, const char *name);
 /* Makes one block of size_bytes (huge pages when large): later allocs up to it cannot fail. */
 aa_status aa_arena_reserve(aa_arena *a, size_t size_bytes, aa_err *err) AA_MUST_USE;
 /* count*size zeroed bytes, or NULL (measuring, overflow or no memory; the last two set failed).
- * Beyond the reserved block a new block is made. */
+ * Beyond the reserved block a new block is made. Measuring never fails: what is too large to be
+ * counted is AA_ARENA_MOST, more than any machine has, and sums of a few of it do not overflow. */
+#define AA_ARENA_MOST ((size_t)1 << (sizeof(size_t) * 8 - 4))
 void *aa_arena_alloc(aa_arena *a, size_t count, size_t size);
 char *aa_arena_strdup(aa_arena *a, const char *s, size_t n);  /* n bytes and a NUL */
 #define aa_arena_new(a, type, count) ((type *)aa_arena_alloc(a, count, sizeof(type)))

@@ -243,20 +243,29 @@ static void time_product(product *p, product_op op, double seconds, double *mid,
     *best = flop / times[0] * 1e-9;
 }
 
+static aa_status lay_out_product(product *p, aa_tensor *w, aa_arena *a, aa_err *err) {
+    size_t N = w->rows, K = w->cols;
+    w->data = aa_arena_new(a, aa_real, N * K);
+    w->grad = aa_arena_new(a, aa_real, N * K);
+    p->lin.packed = aa_arena_new(a, aa_real, aa_linear_packed_size(p->cpu, &p->lin));
+    p->x = aa_arena_new(a, aa_real, p->T * K);
+    p->dx = aa_arena_new(a, aa_real, p->T * K);
+    p->y = aa_arena_new(a, aa_real, p->T * N);
+    return aa_arena_status(a, err);
+}
+
 static aa_status time_shape(cli_call *call, aa_cpu *cpu, size_t T, size_t N, size_t K, double peak,
                             bool first, aa_err *err) {
     const gemm_values *v = call->opts.values;
     aa_arena a;
-    aa_arena_init(&a, "products");
     aa_tensor w = {.name = "w", .kind = AA_KIND_MATRIX, .rows = N, .cols = K, .version = 1};
     product p = {.cpu = cpu, .T = T, .lin = {.weight = &w, .n_parts = 1, .n_out = N, .n_in = K}};
-    w.data = aa_arena_new(&a, aa_real, N * K);
-    w.grad = aa_arena_new(&a, aa_real, N * K);
-    p.lin.packed = aa_arena_new(&a, aa_real, aa_linear_packed_size(cpu, &p.lin));
-    p.x = aa_arena_new(&a, aa_real, T * K);
-    p.dx = aa_arena_new(&a, aa_real, T * K);
-    p.y = aa_arena_new(&a, aa_real, T * N);
-    aa_status st = aa_arena_status(&a, err);
+    aa_arena_init_measure(&a, "products");
+    AA_TRY(lay_out_product(&p, &w, &a, err));
+    AA_TRY(aa_memory_check("this product", a.used_bytes,
+                           "make it smaller (--tokens, --rows, --cols)", err));
+    aa_arena_init(&a, "products");
+    aa_status st = lay_out_product(&p, &w, &a, err);
     if (!st) {
         for (size_t i = 0; i < N * K; i++) w.data[i] = (aa_real)((double)(i % 17) * 0.01 - 0.08);
         for (size_t i = 0; i < T * K; i++) p.x[i] = (aa_real)((double)(i % 13) * 0.01 - 0.06);
@@ -335,30 +344,58 @@ const cli_command cli_bench_gemm = {
 
 /* ---- decode ---------------------------------------------------------------------------------- */
 
-static aa_status time_decode(cli_call *call, aa_model *m, aa_cpu *cpu, size_t n_pos,
-                             aa_arena *arena, aa_err *err) {
+/* Everything a decoding needs, in one arena. */
+typedef struct decoder {
+    aa_model model;
+    aa_kv kv;
+    aa_activations *activations;
+    int32_t *ids;
+    aa_real *logits;
+} decoder;
+
+static aa_status lay_out_decoder(decoder *d, const aa_config *c, size_t n_prompt, aa_cpu *cpu,
+                                 aa_arena *arena, aa_err *err) {
+    size_t seq = (size_t)c->seq, n_pos = seq > n_prompt ? seq : n_prompt + 1;
+    AA_TRY(aa_model_init(&d->model, c, AA_MODEL_PACKED, n_pos, cpu, arena, err));
+    AA_TRY(aa_kv_init(&d->kv, &d->model, n_pos, arena, err));
+    AA_TRY(aa_activations_new(&d->activations, &d->model, AA_PASS_EVAL, 1, n_prompt, 0, arena,
+                              err));
+    d->ids = aa_arena_new(arena, int32_t, 2 * n_prompt);
+    d->logits = aa_arena_new(arena, aa_real, (size_t)c->vocab);
+    return aa_arena_status(arena, err);
+}
+
+static aa_status make_decoder(decoder *d, const aa_config *c, size_t n_prompt, aa_cpu *cpu,
+                              aa_arena *arena, aa_err *err) {
+    aa_arena counted;
+    aa_arena_init_measure(&counted, "decode");
+    AA_TRY(lay_out_decoder(d, c, n_prompt, cpu, &counted, err));
+    AA_TRY(aa_memory_check("this model", counted.used_bytes,
+                           "make it smaller (--dim, --layers, --vocab, --seq) or shorten "
+                           "--context",
+                           err));
+    AA_TRY(lay_out_decoder(d, c, n_prompt, cpu, arena, err));
+    aa_model_init_weights(&d->model, 1, AA_INIT_SCALED);
+    return AA_OK;
+}
+
+static aa_status time_decode(cli_call *call, decoder *d, aa_cpu *cpu, aa_err *err) {
     const bench_values *v = call->opts.values;
     static double times[MAX_TIMES];
+    aa_model *m = &d->model;
     size_t V = (size_t)m->config.vocab, n_prompt = (size_t)v->context, n = 0;
-    aa_kv kv;
-    aa_activations *a;
     aa_backend be;
     aa_backend_cpu(&be, cpu);
-    AA_TRY(aa_kv_init(&kv, m, n_pos, arena, err));
-    AA_TRY(aa_activations_new(&a, m, AA_PASS_EVAL, 1, n_prompt, 0, arena, err));
-    int32_t *ids = aa_arena_new(arena, int32_t, 2 * n_prompt);
-    aa_real *logits = aa_arena_new(arena, aa_real, V);
-    AA_TRY(aa_arena_status(arena, err));
-    fill_random_ids(ids, ids + n_prompt, n_prompt, m->config.vocab);
-    AA_TRY(aa_model_extend(m, &be, a, &kv, ids, n_prompt, logits, err));
-    kv.len = 0;
+    fill_random_ids(d->ids, d->ids + n_prompt, n_prompt, m->config.vocab);
+    AA_TRY(aa_model_extend(m, &be, d->activations, &d->kv, d->ids, n_prompt, d->logits, err));
+    d->kv.len = 0;
     double start = aa_sys_clock_s(), total = 0;
-    AA_TRY(aa_model_extend(m, &be, a, &kv, ids, n_prompt, logits, err));
+    AA_TRY(aa_model_extend(m, &be, d->activations, &d->kv, d->ids, n_prompt, d->logits, err));
     double prefill_s = aa_sys_clock_s() - start;
     while (n < 3 || (total < v->seconds && n < MAX_TIMES)) {
-        if (kv.len == kv.capacity) kv.len = n_prompt;
+        if (d->kv.len == d->kv.capacity) d->kv.len = n_prompt;
         start = aa_sys_clock_s();
-        AA_TRY(aa_model_extend(m, &be, a, &kv, ids, 1, logits, err));
+        AA_TRY(aa_model_extend(m, &be, d->activations, &d->kv, d->ids, 1, d->logits, err));
         total += times[n++] = aa_sys_clock_s() - start;
     }
     double mid = median(times, n), gbs = aa_cpu_read_gbs(cpu, PROBE_S);
@@ -393,18 +430,13 @@ static aa_status run_decode(cli_call *call, aa_err *err) {
     aa_cpu *cpu = NULL;
     aa_job job;
     aa_arena arena;
-    aa_model m;
+    decoder d;
     aa_arena_init(&arena, "decode");
     AA_TRY(cli_open_cpu(&cpu, v->train.threads, err));
     aa_status st = open_shape(call, &opts, cpu, &job, err);
     if (!st) {
-        size_t n_pos = (size_t)job.config.seq > (size_t)v->context ? (size_t)job.config.seq
-                                                                   : (size_t)v->context + 1;
-        st = aa_model_init(&m, &job.config, AA_MODEL_PACKED, n_pos, cpu, &arena, err);
-        if (!st) {
-            aa_model_init_weights(&m, 1, AA_INIT_SCALED);
-            st = time_decode(call, &m, cpu, n_pos, &arena, err);
-        }
+        st = make_decoder(&d, &job.config, (size_t)v->context, cpu, &arena, err);
+        if (!st) st = time_decode(call, &d, cpu, err);
         aa_job_close(&job);
     }
     aa_arena_release(&arena);

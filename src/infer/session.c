@@ -2,7 +2,9 @@
  * out once and used again by every generation. */
 #include "infer/infer.h"
 
+#include <stdio.h>
 #include <string.h>
+#include "base/memory.h"
 
 enum {
     PREFILL_CHUNK = 256
@@ -65,9 +67,51 @@ static aa_status ban_inactive(struct aa_session_owned *o, const aa_source *src, 
     return AA_OK;
 }
 
+static size_t n_pos_of(const aa_config *c, size_t capacity) {
+    size_t seq = (size_t)c->seq;
+    return capacity > seq ? capacity : seq;
+}
+
+/* Bytes of a model and a session of that capacity, by the code that lays them out. */
+static aa_status measure(const aa_config *c, size_t capacity, aa_cpu *cpu, uint64_t *out,
+                         aa_err *err) {
+    aa_arena arena;
+    aa_model m;
+    aa_session s = {.model = &m};
+    aa_arena_init_measure(&arena, "model");
+    aa_arena_init_measure(&s.arena, "session");
+    AA_TRY(aa_model_init(&m, c, AA_MODEL_PARAMS | AA_MODEL_PACKED, n_pos_of(c, capacity), cpu,
+                         &arena, err));
+    AA_TRY(lay_out(&s, capacity, err));
+    *out = (uint64_t)arena.used_bytes + s.arena.used_bytes;
+    return AA_OK;
+}
+
+/* A context that does not fit is refused, with the largest that does. */
+static aa_status check_size(const aa_config *c, size_t capacity, aa_cpu *cpu, aa_err *err) {
+    uint64_t need, bytes;
+    char what[64], advice[64];
+    if (!capacity) capacity = (size_t)c->seq;
+    AA_TRY(measure(c, capacity, cpu, &need, err));
+    if (aa_memory_check("", need, "", NULL) == AA_OK) return AA_OK;
+    AA_TRY(measure(c, 1, cpu, &bytes, err));
+    AA_TRY(aa_memory_check("this model", bytes, "use a smaller one", err));
+    size_t fits = 1, too_many = capacity;
+    while (too_many - fits > 1) {
+        size_t middle = fits + (too_many - fits) / 2;
+        AA_TRY(measure(c, middle, cpu, &bytes, err));
+        if (aa_memory_check("", bytes, "", NULL) == AA_OK) fits = middle;
+        else too_many = middle;
+    }
+    snprintf(what, sizeof what, "a context of %zu positions", capacity);
+    snprintf(advice, sizeof advice, "ask for a context of at most %zu", fits);
+    return aa_memory_check(what, need, advice, err);
+}
+
 static aa_status load(struct aa_session_owned *o, aa_source *src, aa_cpu *cpu, size_t capacity,
                       aa_err *err) {
-    size_t seq = (size_t)src->config.seq, n_pos = capacity > seq ? capacity : seq;
+    size_t n_pos = n_pos_of(&src->config, capacity);
+    AA_TRY(check_size(&src->config, capacity, cpu, err));
     AA_TRY(aa_source_tokenizer(src, &o->tokenizer, err));
     AA_TRY(aa_model_init(&o->model, &src->config, AA_MODEL_PARAMS | AA_MODEL_PACKED, n_pos, cpu,
                          &o->arena, err));

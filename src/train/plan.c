@@ -14,7 +14,6 @@
 #define ELEMENT_NS 0.55 /* one thread, per element of the activations, forward and backward */
 #define UPDATE_NS 1.1                     /* one thread, per parameter: clip, AdamW, packing */
 #define HEAD_CHUNK_TOKENS 256             /* logits in flight */
-#define MEMORY_SHARE 0.9                  /* of what is available may be planned */
 #define BASE_BYTES ((uint64_t)6 << 20)    /* program, libraries' tables, journal, stacks */
 
 static size_t eval_windows(const aa_job *job) {
@@ -80,10 +79,13 @@ static aa_status measure_all(aa_plan *p, const aa_job *job, aa_cpu *cpu, aa_err 
     return AA_OK;
 }
 
-/* Advice for a job that does not fit: the largest line is what to shrink. */
+/* Advice for a job that does not fit: the largest line is what to shrink, but no pass is small enough
+ * for a model that does not fit by itself. */
 static aa_status refuse(const aa_plan *p, aa_err *err) {
     uint64_t states = p->params_bytes + p->grads_bytes + p->optim_bytes + p->packed_bytes;
-    const char *advice = states > p->activation_bytes
+    double least = fmin((double)p->activation_bytes,
+                        AA_MEMORY_SHARE * (double)p->available_bytes);
+    const char *advice = (double)states > least
                              ? "make the model smaller (--dim, --layers, --vocab, another "
                                "--preset) or use --optimizer sgd"
                              : "make the pass smaller (--seq, --vocab)";
@@ -109,7 +111,7 @@ static aa_status choose_micro_batch(aa_plan *p, const aa_job *job, aa_cpu *cpu, 
         for (int packed = 1; packed >= 0; packed--) {
             p->parts = AA_MODEL_GRADS | (packed ? AA_MODEL_PACKED : 0);
             AA_TRY(measure_all(p, job, cpu, err));
-            if ((double)p->peak_bytes <= MEMORY_SHARE * (double)p->available_bytes) return AA_OK;
+            if ((double)p->peak_bytes <= AA_MEMORY_SHARE * (double)p->available_bytes) return AA_OK;
         }
     }
     return refuse(p, err);

@@ -151,5 +151,43 @@ def impossible_job():
     check(not os.path.exists("huge"), "the refused job left a directory")
 
 
+@case
+def absurd_sizes():
+    """However large the numbers, sizes do not wrap around: a refusal at once, with advice."""
+    write_text("text.txt")
+    if not os.path.exists("model"):
+        done(*tiny_run("model", "--budget", "5steps"))
+    data = ["--data", "text.txt", "--tokenizer", "bytes"]
+    largest = ["--layers", "1024", "--dim", "65536", "--ffn", "262144", "--heads", "1024",
+               "--head-dim", "1024", "--vocab", "4194304", "--seq", "1048576"]
+    for words, advice in (
+            (["plan", *data, *largest], "--layers"),
+            (["plan", *data, *largest, "--batch-tokens", "1e9"], "smaller"),
+            (["train", *data, *largest, "--batch-tokens", "1e9", "--out", "never"], "smaller"),
+            (["plan", *data, "--layers", "1024", "--dim", "65536", "--heads", "1024"], "--dim"),
+            (["bench", "step", *largest], "smaller"),
+            (["bench", "decode", *largest, "--context", "1e6"], "--context"),
+            (["bench", "gemm", "--tokens", "1e6", "--rows", "1e6", "--cols", "1e6"], "--rows"),
+            (["generate", "model", "--context", "1e9"], "at most")):
+        result = run(*words)
+        refused(result, 2, "GiB", "available", advice)
+        if words[1] == "gemm":
+            continue                    # it measures the machine first
+        check(result.wall_s < (8 if SLOW else 1), f"it took {result.wall_s:.2f} s", result)
+    check(not os.path.exists("never"), "the refused job left a directory")
+    refused(run("generate", "model", "--tokens", "1e12"), 2, "--tokens", "1000000000")
+
+
+@case
+def largest_context():
+    """The context named in the refusal is one that is accepted; one much larger is not."""
+    if not os.path.exists("model"):
+        done(*tiny_run("model", "--budget", "5steps"))
+    refusal = run("generate", "model", "--context", "1e9").err
+    fits = int(refusal.split("at most ")[1].split()[0])
+    check(10 ** 5 < fits < 10 ** 9, f"{fits} positions cannot be right")
+    refused(run("generate", "model", "--context", int(fits * 1.3)), 2, "at most")
+
+
 if __name__ == "__main__":
     main()

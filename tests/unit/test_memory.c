@@ -94,24 +94,38 @@ static void measuring_equals_laying_out(void **state) {
 
 static void overflow_is_sticky(void **state) {
     (void)state;
-    for (int measuring = 0; measuring < 2; measuring++) {
-        aa_arena a;
-        aa_err err = {0};
-        if (measuring) aa_arena_init_measure(&a, "test");
-        else aa_arena_init(&a, "test");
-        assert_null(aa_arena_alloc(&a, SIZE_MAX / 2, 3));
-        assert_null(aa_arena_alloc(&a, SIZE_MAX, 1));
-        (void)aa_arena_alloc(&a, 1, 1);
-        assert_int_equal(aa_arena_status(&a, &err), AA_ENOMEM);
-        assert_non_null(strstr(err.message, "test"));
-        aa_arena_release(&a);
-        assert_int_equal(aa_arena_status(&a, &err), AA_OK);
-    }
     aa_arena a;
     aa_err err = {0};
+    aa_arena_init(&a, "test");
+    assert_null(aa_arena_alloc(&a, SIZE_MAX / 2, 3));
+    assert_null(aa_arena_alloc(&a, SIZE_MAX, 1));
+    (void)aa_arena_alloc(&a, 1, 1);
+    assert_int_equal(aa_arena_status(&a, &err), AA_ENOMEM);
+    assert_non_null(strstr(err.message, "test"));
+    aa_arena_release(&a);
+    assert_int_equal(aa_arena_status(&a, &err), AA_OK);
     aa_arena_init(&a, "huge");
+    err = (aa_err){0};
     assert_int_equal(aa_arena_reserve(&a, SIZE_MAX, &err), AA_ENOMEM);
     aa_arena_release(&a);
+}
+
+static void measuring_saturates(void **state) {
+    (void)state;
+    static const size_t huge[][2] = {
+        {SIZE_MAX / 2, 3}, {SIZE_MAX, 1}, {AA_ARENA_MOST, 2}, {AA_ARENA_MOST - 1, 1}};
+    for (size_t i = 0; i < sizeof huge / sizeof *huge; i++) {
+        aa_arena a;
+        aa_err err = {0};
+        aa_arena_init_measure(&a, "test");
+        (void)aa_arena_alloc(&a, huge[i][0], huge[i][1]);
+        (void)aa_arena_alloc(&a, 1000, 1);
+        assert_int_equal(a.used_bytes, AA_ARENA_MOST);
+        check_ok(aa_arena_status(&a, &err));
+        assert_int_equal(aa_memory_check("it", a.used_bytes, "less", &err), AA_ETOOBIG);
+        assert_non_null(strstr(err.message, "less"));
+        aa_arena_release(&a);
+    }
 }
 
 static void strings_are_copied(void **state) {
@@ -264,7 +278,7 @@ int main(int argc, char **argv) {
     if (argc > 1) return strncmp(argv[1], "guard-", 6) == 0 ? guarded(argv[1] + 6) : work();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_is_aligned_and_zero),  cmocka_unit_test(reserved_memory_cannot_fail),
-        cmocka_unit_test(measuring_equals_laying_out), cmocka_unit_test(overflow_is_sticky),
+        cmocka_unit_test(measuring_equals_laying_out), cmocka_unit_test(overflow_is_sticky), cmocka_unit_test(measuring_saturates),
         cmocka_unit_test(strings_are_copied),          cmocka_unit_test(heap_checks_sizes),
         cmocka_unit_test(every_allocation_may_fail),   cmocka_unit_test(guard_stops_heap_calls),
     };
