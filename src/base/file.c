@@ -64,6 +64,11 @@ static int open_temporary(aa_outfile *f) {
         if (!f->temporary) return ENOMEM;
         f->fd = open(f->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         no = f->fd < 0 ? errno : 0;
+        if (!no && aa_sys_claim(f->fd)) { /* swept before it was ours */
+            close(f->fd);
+            f->fd = -1;
+            no = EEXIST;
+        }
     }
     return no;
 }
@@ -126,8 +131,7 @@ uint64_t aa_outfile_size(const aa_outfile *f) { return f->size; }
 aa_status aa_outfile_commit(aa_outfile *f, aa_digest *out_digest, aa_err *err) {
     drain(f);
     int no = f->failure ? f->failure : aa_sys_fsync_file(f->fd);
-    if (close(f->fd) && !no) no = errno;
-    f->fd = -1;
+    /* Closing gives up the claim, so the descriptor stays open until the name is another. */
     if (!no) no = aa_sys_rename(f->temporary, f->path);
     if (no) unlink(f->temporary);
     else no = aa_sys_fsync_dir(f->dir);
@@ -140,6 +144,33 @@ aa_status aa_outfile_commit(aa_outfile *f, aa_digest *out_digest, aa_err *err) {
 void aa_outfile_abort(aa_outfile *f) {
     unlink(f->temporary);
     free_outfile(f);
+}
+
+/* "<anything>.<pid>-<counter>.tmp" */
+static bool is_temporary(const char *name) {
+    static const char digits[] = "0123456789", end[] = ".tmp";
+    size_t n = strlen(name), at = sizeof end - 1;
+    if (n < at || strcmp(name + n - at, end)) return false;
+    n -= at;
+    for (size_t part = 0; part < 2; part++) {
+        size_t before = n;
+        while (n && strchr(digits, name[n - 1])) n--;
+        if (n == before || !n || name[--n] != (part ? '.' : '-')) return false;
+    }
+    return true;
+}
+
+static int sweep_entry(void *ctx, const char *name) {
+    char *path = is_temporary(name) ? aa_path_join(ctx, name) : NULL;
+    if (path) (void)aa_sys_remove_abandoned(path);
+    aa_heap_free(path);
+    return 0;
+}
+
+void aa_outfile_sweep(const char *dir) {
+    char *copy = aa_heap_strdup(dir);
+    if (copy) (void)aa_sys_list_dir(copy, sweep_entry, copy);
+    aa_heap_free(copy);
 }
 
 aa_status aa_file_write(const char *path, const void *p, size_t n, aa_err *err) {

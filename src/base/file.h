@@ -21,6 +21,8 @@ uint64_t aa_outfile_size(const aa_outfile *f);
 /* Both free f; abort removes the temporary. */
 aa_status aa_outfile_commit(aa_outfile *f, aa_digest *out_digest, aa_err *err) AA_MUST_USE;
 void aa_outfile_abort(aa_outfile *f);                          /* removes the temporary, frees f */
+/* Removes from dir the temporaries of writers that were killed, and no others. */
+void aa_outfile_sweep(const char *dir);
 
 /* A whole file by the same way. */
 aa_status aa_file_write(const char *path, const void *p, size_t n, aa_err *err) AA_MUST_USE;

@@ -35,6 +35,7 @@ static aa_status tokenize(cli_call *call, const aa_tokenizer *t, aa_pool *pool, 
     const tokenize_values *v = call->opts.values;
     aa_tokens tokens;
     double last = 0, start_s = aa_sys_clock_s();
+    aa_sys_interrupt_install();
     AA_TRY(aa_tokenize(v->data, t, pool, v->out, show_tokenizing, &last, err));
     if (last > 0) fputs("\r\x1b[K", stderr);
     AA_TRY(aa_tokens_open(&tokens, v->out, aa_tokenizer_vocab(t), aa_tokenizer_eos(t), false, err));
@@ -253,6 +254,8 @@ static aa_status write_stories(cli_call *call, aa_outfile *f, aa_err *err) {
         if (!st && f) aa_outfile_write(f, t.data, t.len);
         else if (!st && fwrite(t.data, 1, t.len, stdout) != t.len)
             st = aa_fail(err, AA_EIO, "cannot write to standard output");
+        if (!st && f && aa_sys_interrupt_pending())
+            st = aa_fail(err, AA_EINTERRUPTED, "interrupted; '%s' was not written", v->out);
     }
     aa_text_release(&t);
     return st;
@@ -267,6 +270,7 @@ static aa_status run_stories(cli_call *call, aa_err *err) {
                        "--json and stories on standard output do not mix; give --out FILE");
     if (!to_file) return write_stories(call, NULL, err);
     aa_outfile *f = NULL;
+    aa_sys_interrupt_install();
     AA_TRY(aa_outfile_open(&f, v->out, err));
     aa_status st = write_stories(call, f, err);
     uint64_t size = aa_outfile_size(f);

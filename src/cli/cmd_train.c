@@ -125,6 +125,7 @@ static aa_status train(cli_call *call, aa_opts *opts, aa_cpu *cpu, cli_progress 
     aa_plan plan;
     aa_train_result result;
     aa_job_hooks job_hooks = {.ctx = progress, .message = cli_progress_message};
+    aa_sys_interrupt_install();
     AA_TRY(aa_job_open(&job, opts, cpu, false, &job_hooks, err));
     aa_status st = aa_plan_make(&plan, &job, cpu, PROBE_S, err);
     aa_text text = {0};
@@ -138,7 +139,6 @@ static aa_status train(cli_call *call, aa_opts *opts, aa_cpu *cpu, cli_progress 
                             .sampled = cli_progress_sample,
                             .stop = cli_progress_stop};
     if (!st) {
-        aa_sys_interrupt_install();
         if (v->profile) aa_cpu_profile(cpu, true);
         st = aa_train(&job, &plan, cpu, v->resume != NULL, &hooks, &result, err);
         cli_progress_release(progress);

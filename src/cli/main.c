@@ -33,7 +33,7 @@ static void help_all(aa_text *out) {
     }
     aa_text_add(out, "\n`autoane COMMAND --help` explains a command and every option it has.\n"
                      "exit status: 0 done, 1 failed, 2 wrong usage, 3 training diverged, 130 "
-                     "interrupted after a checkpoint\n");
+                     "interrupted, a run after its checkpoint\n");
 }
 
 static void help_command(const cli_command *c, int width, aa_text *out) {

@@ -9,6 +9,7 @@
 #include "data/documents.h"
 #include "data/tokenizer_int.h"
 #include "data/tokens_int.h"
+#include "sys/sys.h"
 
 enum { BATCH_BYTES = 16 << 20, GROUPS = 64, WRITE_TOKENS = 8192 };
 
@@ -120,6 +121,8 @@ static aa_status add_row(writer *w, const batch_document *d, aa_err *err) {
 }
 
 static aa_status flush(writer *w, aa_err *err) {
+    if (aa_sys_interrupt_pending())
+        return aa_fail(err, AA_EINTERRUPTED, "interrupted while tokenizing; nothing was kept");
     aa_pool_run(w->pool, GROUPS, encode_groups, w);
     for (size_t g = 0; g < GROUPS; g++) {
         if (w->status[g] == AA_ENOMEM) return aa_fail_memory(err, "tokenizing", w->text.len);

@@ -184,3 +184,20 @@ int aa_sys_lock(const char *path, int *out_fd) {
 }
 
 void aa_sys_unlock(int fd) { close(fd); }
+
+int aa_sys_claim(int fd) {
+    struct stat st;
+    if (flock(fd, LOCK_EX | LOCK_NB)) return errno == EWOULDBLOCK ? ESTALE : 0;
+    return fstat(fd, &st) == 0 && st.st_nlink == 0 ? ESTALE : 0;
+}
+
+/* Who holds the lock of a file is the only one to unlink it, so the name still means this file. */
+int aa_sys_remove_abandoned(const char *path) {
+    struct stat st;
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK), no = 0;
+    if (fd < 0) return errno;
+    if (flock(fd, LOCK_EX | LOCK_NB) || fstat(fd, &st)) no = errno;
+    else if (st.st_nlink && unlink(path)) no = errno;
+    close(fd);
+    return no;
+}

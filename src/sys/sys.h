@@ -42,6 +42,10 @@ int aa_sys_list_dir(const char *path, int (*visit)(void *ctx, const char *name),
 /* Advisory exclusive lock until unlock or the end of the process; EWOULDBLOCK: held elsewhere. */
 int aa_sys_lock(const char *path, int *out_fd);
 void aa_sys_unlock(int fd);
+/* Marks a file just made as in use until its last descriptor is closed; ESTALE: it was taken for
+ * abandoned before that. File systems without locks succeed. */
+int aa_sys_claim(int fd);
+int aa_sys_remove_abandoned(const char *path);   /* unlinks; EWOULDBLOCK: somebody's claim holds */
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 

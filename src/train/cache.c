@@ -18,7 +18,8 @@ static char *cache_dir(void) {
     return base && *base ? aa_path_join(base, ".cache/autoane") : aa_heap_strdup(".autoane-cache");
 }
 
-/* "<cache>/<prefix>-<hex of key><suffix>", directory made. Heap-owned. */
+/* "<cache>/<prefix>-<hex of key><suffix>", directory made and rid of what killed processes left in
+ * it. Heap-owned. */
 static aa_status cache_path(char **out, const char *prefix, aa_digest key, const char *suffix,
                             aa_err *err) {
     char hex[AA_DIGEST_HEX];
@@ -26,6 +27,7 @@ static aa_status cache_path(char **out, const char *prefix, aa_digest key, const
     char *dir = cache_dir();
     if (!dir) return aa_fail_memory(err, "a cache path", 0);
     aa_status st = aa_make_dirs(dir, err);
+    if (!st) aa_outfile_sweep(dir);
     char *path = st ? NULL : aa_heap_printf("%s/%s-%s%s", dir, prefix, hex, suffix);
     aa_heap_free(dir);
     if (st) return st;
@@ -60,6 +62,8 @@ aa_status aa_cache_stories(char **out_path, aa_err *err) {
             st = aa_text_status(&text, err);
             if (n && !st) aa_outfile_write(f, "\n", 1);
             if (!st) aa_outfile_write(f, text.data, text.len);
+            if (!st && aa_sys_interrupt_pending())
+                st = aa_fail(err, AA_EINTERRUPTED, "interrupted while writing stories");
         }
         if (!st) st = aa_outfile_commit(f, NULL, err);
         else if (f) aa_outfile_abort(f);

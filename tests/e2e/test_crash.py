@@ -7,7 +7,7 @@ import signal
 import time
 
 from e2e import DEEP, SLOW, case, check, done, finish, journal, main, refused, run, same_run
-from e2e import start, tiny_run
+from e2e import start, tiny_run, write_text
 
 STEPS = 300
 RUN = ["--budget", f"{STEPS}steps", "--checkpoint-every", "25steps", "--eval-every", "100steps",
@@ -112,6 +112,48 @@ def leftovers_are_swept():
     done("train", "--resume", "left", timeout=120)
     same_run("whole", "left")
     check(not list(pathlib.Path("left").glob("*.tmp")), "temporary checkpoints were left behind")
+
+
+def temporaries():
+    return set(pathlib.Path("cache").rglob("*.tmp"))
+
+
+def tokenizing():
+    """A training run that has begun to write its token file, and that file."""
+    if not os.path.exists("long.txt"):
+        text = pathlib.Path(write_text("piece.txt", 1 << 20)).read_bytes()
+        pathlib.Path("long.txt").write_bytes(text * 24)     # two batches of the tokenizer
+        done("tokenizer", "train", "--data", "piece.txt", "--vocab", "400", "--out", "tok.json")
+    before, deadline = temporaries(), time.time() + 30
+    process = start(*tiny_run("early", "--budget", "1steps", "--threads", "1", "--tokenizer",
+                              "tok.json", data="long.txt"))
+    while not (new := temporaries() - before):
+        check(time.time() < deadline, "no token file was begun")
+        time.sleep(0.002)
+    return process, new.pop()
+
+
+@case
+def interrupted_while_tokenizing():
+    """The half-written token file goes: at once, or with the next use of the cache."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process, _ = tokenizing()
+        result = end_after(process, 0, number)
+        check(result.status == 130, f"signal {number}: status 130", result)
+        check("tokenizing" in result.err, "the message does not say when", result)
+        check(not temporaries(), "the cache holds half a file", result)
+    process, killed = tokenizing()
+    end_after(process, 0, signal.SIGKILL)
+    check(killed.exists(), "a killed process cannot clean up")
+    process, alive = tokenizing()
+    check(temporaries() == {alive}, "what the killed process left is still there")
+    os.kill(process.pid, signal.SIGSTOP)
+    done(*tiny_run("beside", "--budget", "1steps"))
+    check(temporaries() == {alive}, "the file of a live process was removed")
+    os.kill(process.pid, signal.SIGCONT)
+    check(finish(process).status == 0, "the stopped process could not go on")
+    check(not temporaries() and not list(pathlib.Path(".").glob("early/*.tmp")),
+          "temporaries were left behind")
 
 
 @case

@@ -173,6 +173,39 @@ static void leftovers_do_not_matter(void **state) {
     target_is("new", 3);
 }
 
+static void touch(const char *name) {
+    char *p = aa_path_join(dir, name);
+    FILE *f = fopen(p, "w");
+    assert_non_null(f);
+    fclose(f);
+    aa_heap_free(p);
+}
+
+/* The sweep takes what killed writers left, and neither files in use nor other people's. */
+static void sweep_takes_only_the_abandoned(void **state) {
+    (void)state;
+    static const char *const others[] = {"a.tmp", "a.12.tmp", "a.-1.tmp", "a.1-.tmp", "1-2.tmp",
+                                         "a.1-2.tmpx", "a.x1-2.tmp"};
+    aa_err err = {0};
+    aa_outfile *f;
+    check_ok(aa_outfile_open(&f, path, &err));
+    aa_outfile_write(f, "new", 3);
+    touch("target.77777777-0.tmp");
+    touch("tokens-00ff.tok.12-345.tmp");
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) touch(others[i]);
+    aa_outfile_sweep(dir);
+    int entries = 0;
+    assert_int_equal(aa_sys_list_dir(dir, count_entry, &entries), 0);
+    assert_int_equal(entries, 2 + sizeof others / sizeof *others);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        char *p = aa_path_join(dir, others[i]);
+        assert_int_equal(unlink(p), 0);
+        aa_heap_free(p);
+    }
+    check_ok(aa_outfile_commit(f, NULL, &err));
+    target_is("new", 3);
+}
+
 static void reading_explains(void **state) {
     (void)state;
     aa_err err = {0};
@@ -215,6 +248,7 @@ int main(void) {
         WITH_TARGET(large_writes),       WITH_TARGET(full_disk_keeps_the_old),
         WITH_TARGET(impossible_targets), WITH_TARGET(leftovers_do_not_matter),
         WITH_TARGET(reading_explains),   WITH_TARGET(paths_join),
+        WITH_TARGET(sweep_takes_only_the_abandoned),
     };
     return cmocka_run_group_tests_name("unit_file", tests, NULL, NULL);
 }
