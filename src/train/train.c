@@ -473,6 +473,9 @@ static void fill_result(const run *r, aa_train_result *out) {
                              .best = r->best_eval,
                              .best_step = r->at.best_step};
     out->best.loss = r->at.best_loss;
+    if (!r->at.last_eval.tokens) /* it ended before its first evaluation */
+        out->final.loss = out->final.loss_stderr = out->final.bits_per_byte =
+            out->final.perplexity = NAN;
     out->share_of_peak = r->plan->peak_gflops > 0 ? out->tokens_per_s * r->plan->flop_per_token /
                                                         (r->plan->peak_gflops * 1e9)
                                                   : NAN;

@@ -157,6 +157,34 @@ def interrupted_while_tokenizing():
 
 
 @case
+def diverged():
+    """Status 3; the journal says so, and the last checkpoint is whole: before the first evaluation
+    (no best), by an evaluation, and by the guard on the smoothed loss."""
+    reckless = ["--budget", "200steps", "--lr", "10", "--clip", "0", "--warmup", "0", "--schedule",
+                "constant", "--log-every", "1steps", "--weight-decay", "0"]
+    sgd = ["--optimizer", "sgd", "--checkpoint-every", "1steps"]
+    for more, words, best, loss in (
+            ([*sgd, "--eval-every", "0"], ["not finite", "--lr"], False, False),
+            ([*sgd, "--eval-every", "1steps"], ["validation loss", "--lr"], True, False),
+            (["--eval-every", "20steps"], ["rose from", "--lr"], True, True)):
+        shutil.rmtree("wild", ignore_errors=True)
+        refused(run(*tiny_run("wild", *reckless, *more)), 3, *words)
+        whole_checkpoints("wild")
+        events = journal("wild")
+        end = events[-1]
+        check(end["event"] == "end" and end["reason"] == "diverged", f"the journal ends: {end}")
+        check((end["loss"] is not None) == loss, f"the loss at the end: {end['loss']}")
+        check(os.path.exists("wild/best") == best, "best is a link to what was evaluated")
+        check("<svg" in pathlib.Path("wild/report.html").read_text(), "no report")
+        for command in (["generate", "wild/last", "--prompt", "Ann", "--tokens", "3"],
+                        ["eval", "wild/last", "--data", "text.txt"], ["info", "wild"],
+                        ["info", "wild/last"], ["report", "wild"]):
+            done(*command)
+        refused(run("train", "--resume", "wild"), 3, *words)
+        check(journal("wild") == events, "a resume diverged otherwise")
+
+
+@case
 def resume_of_a_finished_run():
     reference()
     shutil.copytree("whole", "finished", symlinks=True)
