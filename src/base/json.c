@@ -6,6 +6,7 @@
 #include <string.h>
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/number.h"
 
 #define MAX_BYTES ((size_t)1 << 30)
 #define MAX_DEPTH 256
@@ -152,7 +153,7 @@ aa_status aa_json_real(const json_t *o, const char *key, const char *name, doubl
         return AA_OK;
     }
     char want[96];
-    snprintf(want, sizeof want, "a number from %g to %g", lo, hi);
+    aa_number_print(want, sizeof want, "a number from %g to %g", lo, hi);
     double x = json_number_value(v);
     if (!json_is_number(v) || !(x >= lo && x <= hi)) return wrong(key, name, v, want, err);
     *out = x;

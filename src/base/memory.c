@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/number.h"
 #include "sys/sys.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -75,10 +76,10 @@ char *aa_heap_printf(const char *fmt, ...) {
     va_list args, again;
     va_start(args, fmt);
     va_copy(again, args);
-    int n = vsnprintf(NULL, 0, fmt, args);
+    int n = aa_number_vprint(NULL, 0, fmt, args);
     va_end(args);
     char *s = n < 0 ? NULL : aa_heap_alloc((size_t)n + 1, 1);
-    if (s) vsnprintf(s, (size_t)n + 1, fmt, again);
+    if (s) aa_number_vprint(s, (size_t)n + 1, fmt, again);
     va_end(again);
     return s;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/number.h"
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
@@ -19,7 +20,7 @@ static bool number(const char *s, double *out, const char **end) {
     char *e;
     if (!*s || isspace((unsigned char)*s)) return false;
     errno = 0;
-    double v = strtod(s, &e);
+    double v = aa_number_read(s, &e);
     if (e == s || !isfinite(v) || memchr(s, 'x', (size_t)(e - s)) ||
         memchr(s, 'X', (size_t)(e - s)))
         return false;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/number.h"
 
 static const struct {
     const char *text;
@@ -25,7 +26,7 @@ aa_status aa_fail_at(aa_err *err, aa_status code, const char *file, int line, co
     *err = (aa_err){.code = code, .file = file, .line = line};
     va_list args;
     va_start(args, fmt);
-    vsnprintf(err->message, sizeof err->message, fmt, args);
+    aa_number_vprint(err->message, sizeof err->message, fmt, args);
     va_end(args);
     return code;
 }
@@ -42,7 +43,7 @@ void aa_err_context(aa_err *err, const char *fmt, ...) {
     char context[sizeof err->message], old[sizeof err->message];
     va_list args;
     va_start(args, fmt);
-    vsnprintf(context, sizeof context, fmt, args);
+    aa_number_vprint(context, sizeof context, fmt, args);
     va_end(args);
     memcpy(old, err->message, sizeof old);
     size_t n = strlen(context);

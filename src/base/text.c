@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
+#include "base/number.h"
 
 static bool reserve(aa_text *t, size_t more) {
     if (t->failed) return false;
@@ -40,11 +41,11 @@ void aa_text_printf(aa_text *t, const char *fmt, ...) {
     va_list args, again;
     va_start(args, fmt);
     va_copy(again, args);
-    int n = vsnprintf(NULL, 0, fmt, args);
+    int n = aa_number_vprint(NULL, 0, fmt, args);
     va_end(args);
     if (n < 0) t->failed = true;
     else if (reserve(t, (size_t)n)) {
-        vsnprintf(t->data + t->len, (size_t)n + 1, fmt, again);
+        aa_number_vprint(t->data + t->len, (size_t)n + 1, fmt, again);
         t->len += (size_t)n;
     }
     va_end(again);
@@ -133,14 +134,14 @@ void aa_text_json_real(aa_text *t, double v) {
     }
     char s[32];
     if (v == floor(v) && fabs(v) < 1e15) {         /* counts read as counts, not as 2.5e+06 */
-        snprintf(s, sizeof s, "%.0f", v);
+        aa_number_print(s, sizeof s, "%.0f", v);
         aa_text_add(t, s);
         return;
     }
     /* Six digits or fewer print alike under %g, but subnormals have fewer to begin with. */
     for (int digits = fabs(v) < DBL_MIN ? 1 : 6; digits <= 17; digits++) {
-        snprintf(s, sizeof s, "%.*g", digits, v);
-        if (strtod(s, NULL) == v) break;
+        aa_number_print(s, sizeof s, "%.*g", digits, v);
+        if (aa_number_read(s, NULL) == v) break;
     }
     aa_text_add(t, s);
 }
