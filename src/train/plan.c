@@ -79,8 +79,8 @@ static aa_status measure_all(aa_plan *p, const aa_job *job, aa_cpu *cpu, aa_err 
     return AA_OK;
 }
 
-/* Advice for a job that does not fit: the largest line is what to shrink, but no pass is small enough
- * for a model that does not fit by itself. */
+/* Advice for a job that does not fit: the largest line is what to shrink, but no pass is small
+ * enough for a model that does not fit by itself. */
 static aa_status refuse(const aa_plan *p, aa_err *err) {
     uint64_t states = p->params_bytes + p->grads_bytes + p->optim_bytes + p->packed_bytes;
     double least = fmin((double)p->activation_bytes,

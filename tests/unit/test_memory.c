@@ -277,10 +277,15 @@ static int guarded(const char *what) {
 int main(int argc, char **argv) {
     if (argc > 1) return strncmp(argv[1], "guard-", 6) == 0 ? guarded(argv[1] + 6) : work();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(memory_is_aligned_and_zero),  cmocka_unit_test(reserved_memory_cannot_fail),
-        cmocka_unit_test(measuring_equals_laying_out), cmocka_unit_test(overflow_is_sticky), cmocka_unit_test(measuring_saturates),
-        cmocka_unit_test(strings_are_copied),          cmocka_unit_test(heap_checks_sizes),
-        cmocka_unit_test(every_allocation_may_fail),   cmocka_unit_test(guard_stops_heap_calls),
+        cmocka_unit_test(memory_is_aligned_and_zero),
+        cmocka_unit_test(reserved_memory_cannot_fail),
+        cmocka_unit_test(measuring_equals_laying_out),
+        cmocka_unit_test(overflow_is_sticky),
+        cmocka_unit_test(measuring_saturates),
+        cmocka_unit_test(strings_are_copied),
+        cmocka_unit_test(heap_checks_sizes),
+        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(guard_stops_heap_calls),
     };
     self = argv[0];
     return cmocka_run_group_tests_name("unit_memory", tests, NULL, NULL);
