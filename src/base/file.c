@@ -161,16 +161,15 @@ static bool is_temporary(const char *name) {
 }
 
 static int sweep_entry(void *ctx, const char *name) {
-    char *path = is_temporary(name) ? aa_path_join(ctx, name) : NULL;
+    const char *const *dir = ctx;
+    char *path = is_temporary(name) ? aa_path_join(*dir, name) : NULL;
     if (path) (void)aa_sys_remove_abandoned(path);
     aa_heap_free(path);
     return 0;
 }
 
 void aa_outfile_sweep(const char *dir) {
-    char *copy = aa_heap_strdup(dir);
-    if (copy) (void)aa_sys_list_dir(copy, sweep_entry, copy);
-    aa_heap_free(copy);
+    (void)aa_sys_list_dir(dir, sweep_entry, &dir);
 }
 
 aa_status aa_file_write(const char *path, const void *p, size_t n, aa_err *err) {
