@@ -204,7 +204,11 @@ const cli_command cli_bench_step = {
 
 /* ---- gemm ------------------------------------------------------------------------------------ */
 
-typedef struct gemm_values { int64_t threads, tokens, rows, cols; double seconds; } gemm_values;
+typedef struct gemm_values {
+    int64_t threads, tokens, rows, cols;
+    double seconds;
+    int compute;
+} gemm_values;
 #define AT(field) offsetof(gemm_values, field)
 static const aa_opt gemm_rows[] = {
     {"tokens", "shape", AA_OPT_INT, AT(tokens), "0", 0, 1e6, 0, "N",
@@ -213,6 +217,8 @@ static const aa_opt gemm_rows[] = {
      "outputs of the linear map; 0: a list of usual shapes"},
     {"cols", "shape", AA_OPT_INT, AT(cols), "0", 0, 1e6, 0, "N", "inputs of the linear map"},
     {"seconds", "bench", AA_OPT_REAL, AT(seconds), "0.15", 0.001, 1000, 0, "X", "per product"},
+    {"compute", "bench", AA_OPT_CHOICE, AT(compute), "f32", 0, 0, 0, "f32|bf16|auto",
+     "what is multiplied"},
     CLI_THREADS_ROW(AT(threads)),
     {0}};
 #undef AT
@@ -327,7 +333,9 @@ static aa_status time_shapes(cli_call *call, aa_cpu *cpu, aa_err *err) {
 static aa_status run_gemm(cli_call *call, aa_err *err) {
     aa_cpu *cpu = NULL;
     AA_TRY(cli_open_cpu(&cpu, ((const gemm_values *)call->opts.values)->threads, err));
-    aa_status st = time_shapes(call, cpu, err);
+    aa_compute compute = (aa_compute)((const gemm_values *)call->opts.values)->compute;
+    aa_status st = aa_cpu_set_compute(cpu, compute, err);
+    if (!st) st = time_shapes(call, cpu, err);
     aa_cpu_free(cpu);
     return st;
 }

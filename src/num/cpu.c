@@ -12,16 +12,28 @@ enum { N_ISAS = sizeof isa_names / sizeof *isa_names };
 
 const char *aa_isa_name(aa_isa isa) { return isa_names[isa]; }
 
+static const char *const compute_names[] = {"f32", "bf16", "auto"};
+
+const char *aa_compute_name(aa_compute compute) { return compute_names[compute]; }
+
+/* What rows of kernels.def are called here. The last is no set of its own for the user: it adds to
+ * AVX-512 where the processor has these instructions. */
+enum {
+    AA_SET_scalar = AA_ISA_SCALAR,
+    AA_SET_neon = AA_ISA_NEON,
+    AA_SET_avx2 = AA_ISA_AVX2,
+    AA_SET_avx512 = AA_ISA_AVX512,
+    AA_SET_avx512bf16
+};
+
 /* Built for this architecture at all? Rows of kernels.def tell. */
 static bool isa_built(aa_isa isa) {
-    enum { AA_SET_scalar = AA_ISA_SCALAR, AA_SET_neon = AA_ISA_NEON, AA_SET_avx2 = AA_ISA_AVX2,
-           AA_SET_avx512 = AA_ISA_AVX512 };
-    static const aa_isa built[] = {
-#define KERNEL(op, type, parameters, isa) (aa_isa)AA_SET_##isa,
+    static const int built[] = {
+#define KERNEL(op, type, parameters, isa) AA_SET_##isa,
 #include "num/kernels.def"
     };
     for (size_t i = 0; i < sizeof built / sizeof *built; i++)
-        if (built[i] == isa) return true;
+        if (built[i] == (int)isa) return true;
     return false;
 }
 
@@ -39,21 +51,31 @@ bool aa_isa_available(aa_isa isa) {
 }
 
 /* A row of set `row` serves a team of set `wanted`: its own, or one that `wanted` contains. */
-static bool serves(aa_isa row, aa_isa wanted) {
-    return row == AA_ISA_SCALAR || row == wanted || (row == AA_ISA_AVX2 && wanted == AA_ISA_AVX512);
+static bool serves(int row, aa_isa wanted, bool bf16) {
+    if (row == AA_SET_avx512bf16) return wanted == AA_ISA_AVX512 && bf16;
+    return row == AA_SET_scalar || row == (int)wanted ||
+           (row == AA_SET_avx2 && wanted == AA_ISA_AVX512);
 }
 
-void aa__kernels_choose(aa_kernels *k, aa_isa isa) {
-    enum { AA_SET_scalar = AA_ISA_SCALAR, AA_SET_neon = AA_ISA_NEON, AA_SET_avx2 = AA_ISA_AVX2,
-           AA_SET_avx512 = AA_ISA_AVX512 };
-#define KERNEL(op, type, parameters, set) \
-    if (serves((aa_isa)AA_SET_##set, isa)) k->op = aa_##op##__##set;
-#include "num/kernels.def"
-    k->shape = k->gemm_shape();
-    aa_gemm_shape s = k->shape;
+static void check_shape(aa_gemm_shape s) {
     aa_assert(s.mc / s.mr * aa__round_up(s.mr, 4) * s.kc <= AA_SCRATCH_A &&
               s.mc * (s.kc + 32) <= AA_SCRATCH_A && s.kc * s.nc <= AA_SCRATCH_B &&
               s.mc * s.nc <= AA_SCRATCH_C);
+}
+
+void aa__kernels_choose(aa_kernels *k, aa_isa isa) {
+    aa_sys_cpu cpu;
+    aa_sys_cpu_info(&cpu);
+#define KERNEL(op, type, parameters, set) \
+    if (serves(AA_SET_##set, isa, cpu.avx512_bf16)) k->op = aa_##op##__##set;
+#include "num/kernels.def"
+    k->shape = k->gemm_shape();
+    k->linear[AA_COMPUTE_F32] =
+        (aa_operands){1, k->shape, k->gemm_tile, k->pack_rows, k->pack_rows, k->pack_transposed};
+    k->linear[AA_COMPUTE_BF16] =
+        (aa_operands){2, k->bf16_shape(), k->bf16_tile, k->bf16_pack_rows, k->bf16_pack_copy,
+                      k->bf16_pack_transposed};
+    for (int i = 0; i < AA_COMPUTE_COUNT; i++) check_shape(k->linear[i].shape);
 }
 
 static aa_status isa_from_environment(aa_isa *isa, aa_err *err) {
@@ -142,6 +164,20 @@ void aa_cpu_free(aa_cpu *cpu) {
 }
 
 aa_isa aa_cpu_isa(const aa_cpu *cpu) { return cpu->isa; }
+aa_compute aa_cpu_compute(const aa_cpu *cpu) { return cpu->compute; }
+
+aa_status aa_cpu_set_compute(aa_cpu *cpu, aa_compute compute, aa_err *err) {
+    bool fast = cpu->k.bf16_tile != aa_bf16_tile__scalar;
+    if (compute == AA_COMPUTE_AUTO) compute = fast ? AA_COMPUTE_BF16 : AA_COMPUTE_F32;
+    if (compute == AA_COMPUTE_BF16 && !fast && cpu->isa != AA_ISA_SCALAR)
+        return aa_fail(err, AA_EUNSUPPORTED,
+                       "compute is bf16, but the instruction set in use (%s) has no bfloat16 "
+                       "products; use f32 or auto (AA_ISA=scalar models them, slowly)",
+                       aa_isa_name(cpu->isa));
+    cpu->compute = compute;
+    return AA_OK;
+}
+
 int aa_cpu_threads(const aa_cpu *cpu) { return cpu->n_threads; }
 aa_pool *aa_cpu_pool(aa_cpu *cpu) { return cpu->pool; }
 
@@ -237,7 +273,10 @@ typedef struct probe {
 static void peak_task(void *ctx, size_t begin, size_t end, int thread) {
     probe *p = ctx;
     for (size_t i = begin; i < end; i++) {
-        double flop = p->cpu->k.peak_probe(p->n_rounds, aa__scratch(p->cpu, thread));
+        const aa_kernels *k = &p->cpu->k;
+        double (*run)(size_t, aa_real *) =
+            p->cpu->compute == AA_COMPUTE_BF16 ? k->bf16_peak_probe : k->peak_probe;
+        double flop = run(p->n_rounds, aa__scratch(p->cpu, thread));
         if (i == 0) p->flop = flop;
     }
 }

@@ -21,6 +21,9 @@
  * slabs are transposed. A is read where it lies, unless its rows are so far apart that they fall
  * into the same cache sets, or it is a transpose (weight gradients).
  *
+ * Operands are floats or pairs of bfloat16 (num_int.h). Pairs are made while packing, so A is always
+ * copied then; k below counts places of the packed operands, floats or pairs.
+ *
  * Threads get a grid of row and column ranges, fixed by shape and team; each packs what it needs
  * itself, so that nobody waits for anybody.
  */
@@ -31,7 +34,8 @@ typedef enum { A_DIRECT, A_COPIED, A_TRANSPOSED } a_form;
 
 typedef struct product {
     const aa_cpu *cpu;
-    size_t M, N, K;
+    const aa_operands *o;
+    size_t M, N, K, n_k;                  /* n_k: places along K */
     a_form a_is; const aa_real *a; size_t lda; aa_real a_scale;
     b_form b_is; const aa_real *b; size_t ldb; aa_real b_scale;
     aa_real *c; size_t ldc;
@@ -44,7 +48,7 @@ typedef struct product {
 /* One thread's share: a rectangle of tiles and panels, and where it is in the loops. */
 typedef struct share {
     const product *p;
-    const aa_gemm_shape *s;
+    const aa_gemm_shape *s;               /* p->o->shape */
     aa_real *slab_a, *slab_b, *sums;
     size_t n_tiles; /* in all of M; the first n_longer are rows + 1 high, the rest rows */
     size_t rows, n_longer;
@@ -67,27 +71,32 @@ static void fetch_rows(const aa_real *x, size_t ldx, size_t n_rows, size_t n) {
         for (size_t j = 0; j < n; j += 64 / sizeof *x) __builtin_prefetch(x + j, 0, 2);
 }
 
+/* Elements of K in n places from place k on: the last pair may be half empty. */
+static size_t depth(const product *p, size_t k, size_t n) {
+    return aa__min(n * p->o->step, p->K - k * p->o->step);
+}
+
 static void pack_b(const share *h, size_t panel_end) {
     const product *p = h->p;
-    const aa_kernels *k = &p->cpu->k;
+    const aa_operands *o = p->o;
     size_t nr = h->s->nr, slab = h->kc_max * nr;
     if (p->b_is == B_TRANSPOSED) {
         for (size_t panel = h->panel0; panel < panel_end; panel++)
-            k->pack_transposed(h->slab_b + (panel - h->panel0) * slab, nr,
-                               p->b + panel * nr * p->ldb + h->k0, p->ldb,
-                               aa__min(nr, p->N - panel * nr), h->kc, nr, p->b_scale);
+            o->pack_transposed(h->slab_b + (panel - h->panel0) * slab, nr,
+                               p->b + panel * nr * p->ldb + h->k0 * o->step, p->ldb,
+                               aa__min(nr, p->N - panel * nr), depth(p, h->k0, h->kc), nr,
+                               p->b_scale);
         return;
     }
     size_t n = aa__min(panel_end * nr, p->N) - h->panel0 * nr;
     for (size_t i = 0; i < h->kc; i += PACK_ROWS) {
+        const aa_real *b = p->b + (h->k0 + i) * o->step * p->ldb;
+        size_t n_rows = depth(p, h->k0 + i, aa__min(PACK_ROWS, h->kc - i));
         if (i + 2 * PACK_ROWS <= h->kc)
-            fetch_rows(p->b + (h->k0 + i + PACK_ROWS) * p->ldb + h->panel0 * nr, p->ldb, PACK_ROWS,
-                       n);
+            fetch_rows(b + n_rows * p->ldb + h->panel0 * nr, p->ldb, n_rows, n);
         for (size_t panel = h->panel0; panel < panel_end; panel++)
-            k->pack_rows(h->slab_b + (panel - h->panel0) * slab + i * nr, nr,
-                         p->b + (h->k0 + i) * p->ldb + panel * nr, p->ldb,
-                         aa__min(PACK_ROWS, h->kc - i), aa__min(nr, p->N - panel * nr), nr,
-                         p->b_scale);
+            o->pack_rows(h->slab_b + (panel - h->panel0) * slab + i * nr, nr, b + panel * nr, p->ldb,
+                         n_rows, aa__min(nr, p->N - panel * nr), nr, p->b_scale);
     }
 }
 
@@ -98,23 +107,22 @@ static size_t copy_stride(const share *h) { return aa__round_up(h->kc_max, 16) +
 
 static void pack_a(const share *h, size_t tile0, size_t tile1) {
     const product *p = h->p;
-    const aa_kernels *k = &p->cpu->k;
+    const aa_operands *o = p->o;
     size_t row0 = tile_row(h, tile0), mr_max = tile_stride(h), slab = h->kc_max * mr_max;
     if (p->a_is == A_COPIED) {
-        k->pack_rows(h->slab_a, copy_stride(h), p->a + row0 * p->lda + h->k0, p->lda,
-                     tile_row(h, tile1) - row0, h->kc, h->kc, 1);
+        o->pack_copy(h->slab_a, copy_stride(h), p->a + row0 * p->lda + h->k0 * o->step, p->lda,
+                     tile_row(h, tile1) - row0, depth(p, h->k0, h->kc), h->kc, 1);
         return;
     }
     for (size_t i = 0; i < h->kc; i += PACK_ROWS) {
+        const aa_real *a = p->a + (h->k0 + i) * o->step * p->lda;
+        size_t n_rows = depth(p, h->k0 + i, aa__min(PACK_ROWS, h->kc - i)), row = row0;
         if (i + 2 * PACK_ROWS <= h->kc)
-            fetch_rows(p->a + (h->k0 + i + PACK_ROWS) * p->lda + row0, p->lda, PACK_ROWS,
-                       tile_row(h, tile1) - row0);
-        size_t row = row0;
+            fetch_rows(a + n_rows * p->lda + row0, p->lda, n_rows, tile_row(h, tile1) - row0);
         for (size_t tile = tile0; tile < tile1; tile++) {
             size_t end = tile_row(h, tile + 1);
-            k->pack_rows(h->slab_a + (tile - tile0) * slab + i * mr_max, mr_max,
-                         p->a + (h->k0 + i) * p->lda + row, p->lda, aa__min(PACK_ROWS, h->kc - i),
-                         end - row, mr_max, p->a_scale);
+            o->pack_rows(h->slab_a + (tile - tile0) * slab + i * mr_max, mr_max, a + row, p->lda,
+                         n_rows, end - row, mr_max, p->a_scale);
             row = end;
         }
     }
@@ -165,8 +173,8 @@ static void set_c(const share *h, aa_tile *t, size_t panel, size_t row) {
  * is spread over the tiles of this one. */
 static void set_ahead(const share *h, aa_tile *t, size_t panel, size_t panel_end, size_t n_tiles) {
     const product *p = h->p;
-    size_t nr = h->s->nr, at = panel + 1 < panel_end ? (panel + 1) * p->K + h->k0
-                                                     : h->panel0 * p->K + h->k0 + h->kc;
+    size_t nr = h->s->nr, at = panel + 1 < panel_end ? (panel + 1) * p->n_k + h->k0
+                                                     : h->panel0 * p->n_k + h->k0 + h->kc;
     bool last = panel + 1 == panel_end && h->last_k;
     t->next_b = p->b_is == B_PACKED && !last ? p->b + at * nr : NULL;
     t->next_step = aa__ceil_div(nr * sizeof(aa_real), n_tiles);
@@ -177,14 +185,14 @@ static void run_block(const share *h, size_t tile0, size_t tile1, size_t panel_e
     if (p->a_is != A_DIRECT) pack_a(h, tile0, tile1);
     aa_tile t = {.kc = h->kc, .from_zero = h->first_k && p->from_zero};
     for (size_t panel = h->panel0; panel < panel_end; panel++) {
-        t.b = p->b_is == B_PACKED ? p->b + (panel * p->K + h->k0) * h->s->nr
+        t.b = p->b_is == B_PACKED ? p->b + (panel * p->n_k + h->k0) * h->s->nr
                                   : h->slab_b + (panel - h->panel0) * h->kc_max * h->s->nr;
         set_ahead(h, &t, panel, panel_end, tile1 - tile0);
         for (size_t tile = tile0; tile < tile1; tile++) {
             set_a(h, &t, tile0, tile);
             set_c(h, &t, panel, tile_row(h, tile));
             t.next_c = t.from_zero || tile + 1 == tile1 ? NULL : t.c + t.mr * t.ldc;
-            p->cpu->k.gemm_tile(&t);
+            p->o->tile(&t);
             if (t.next_b) t.next_b += h->kc * t.next_step / sizeof(aa_real);
         }
     }
@@ -201,7 +209,7 @@ static size_t range_tiles(const share *h, size_t n_tiles, size_t n_panels) {
 }
 
 static void run_share(const product *p, size_t i_m, size_t i_n, int thread) {
-    const aa_gemm_shape *s = &p->cpu->k.shape;
+    const aa_gemm_shape *s = &p->o->shape;
     aa_real *scratch = aa__scratch(p->cpu, thread);
     share h = {.p = p, .s = s, .slab_a = scratch, .slab_b = scratch + AA_SCRATCH_A,
                .sums = scratch + AA_SCRATCH_A + AA_SCRATCH_B, .n_tiles = aa__ceil_div(p->M, s->mr)};
@@ -215,19 +223,19 @@ static void run_share(const product *p, size_t i_m, size_t i_n, int thread) {
     size_t range = range_tiles(&h, tile_end - tile_begin, panel_end - panel_begin);
     /* One tile of rows uses every panel once: nothing to keep in L1, so one long block. */
     bool stream = tile_end - tile_begin == 1 && p->b_is == B_PACKED && p->a_is == A_DIRECT;
-    size_t n_k = stream || p->K == 0 ? 1 : aa__ceil_div(p->K, s->kc);
-    h.kc_max = aa__ceil_div(p->K, n_k);
+    size_t n_blocks = stream || p->K == 0 ? 1 : aa__ceil_div(p->n_k, s->kc);
+    h.kc_max = aa__ceil_div(p->n_k, n_blocks);
     for (h.panel0 = panel_begin; h.panel0 < panel_end; h.panel0 += group) {
         size_t group_end = aa__min(h.panel0 + group, panel_end);
         for (size_t range0 = tile_begin; range0 < tile_end; range0 += range) {
             size_t range_end = aa__min(range0 + range, tile_end);
             h.row0 = tile_row(&h, range0);
             h.range_rows = tile_row(&h, range_end) - h.row0;
-            for (size_t i_k = 0; i_k < n_k; i_k++) {
-                h.k0 = aa__split(p->K, n_k, i_k);
-                h.kc = aa__split(p->K, n_k, i_k + 1) - h.k0;
-                h.first_k = i_k == 0;
-                h.last_k = i_k == n_k - 1;
+            for (size_t i = 0; i < n_blocks; i++) {
+                h.k0 = aa__split(p->n_k, n_blocks, i);
+                h.kc = aa__split(p->n_k, n_blocks, i + 1) - h.k0;
+                h.first_k = i == 0;
+                h.last_k = i == n_blocks - 1;
                 if (p->b_is != B_PACKED) pack_b(&h, group_end);
                 for (size_t t0 = range0; t0 < range_end; t0 += block)
                     run_block(&h, t0, aa__min(t0 + block, range_end), group_end);
@@ -245,7 +253,7 @@ static void run_task(void *ctx, size_t begin, size_t end, int thread) {
  * about as much as PACK_COST multiply-adds. */
 static void choose_grid(product *p) {
     enum { PACK_COST = 12 };
-    const aa_gemm_shape *s = &p->cpu->k.shape;
+    const aa_gemm_shape *s = &p->o->shape;
     size_t n_threads = (size_t)p->cpu->n_threads;
     size_t n_tiles = aa__ceil_div(p->M, s->mr), n_panels = aa__ceil_div(p->N, s->nr);
     double best = 0;
@@ -263,13 +271,15 @@ static void choose_grid(product *p) {
     }
 }
 
-static void run_product(aa_cpu *cpu, product *p) {
+static void run_product(aa_cpu *cpu, product *p, const aa_operands *o) {
     if (p->M == 0 || p->N == 0) return;
     p->cpu = cpu;
+    p->o = o;
+    p->n_k = aa__ceil_div(p->K, o->step);
     if (p->a_is == A_DIRECT) {
         /* Rows a multiple of 4 KiB apart meet in one set of an L1 cache. */
-        bool colliding = p->lda * sizeof(aa_real) % 4096 == 0 && p->M > cpu->k.shape.mr;
-        if (colliding && p->N >= 4 * cpu->k.shape.nr) p->a_is = A_COPIED;
+        bool colliding = p->lda * sizeof(aa_real) % 4096 == 0 && p->M > o->shape.mr;
+        if (o->step > 1 || (colliding && p->N >= 4 * o->shape.nr)) p->a_is = A_COPIED;
     }
     choose_grid(p);
     aa_pool_run(cpu->pool, p->grid_m * p->grid_n, run_task, p);
@@ -286,8 +296,11 @@ static double flop_of(size_t M, size_t N, size_t K) {
 
 /* ---- the resident copy ----------------------------------------------------------------------- */
 
+static const aa_operands *operands_of(const aa_cpu *cpu) { return &cpu->k.linear[cpu->compute]; }
+
 size_t aa_linear_packed_size(const aa_cpu *cpu, const aa_linear *lin) {
-    return aa__round_up(lin->n_out, cpu->k.shape.nr) * lin->n_in;
+    const aa_operands *o = operands_of(cpu);
+    return aa__round_up(lin->n_out, o->shape.nr) * aa__ceil_div(lin->n_in, o->step);
 }
 
 static uint64_t version_of(const aa_linear *lin) {
@@ -301,11 +314,12 @@ typedef struct packing { const aa_cpu *cpu; const aa_linear *lin; } packing;
 static void pack_panels(void *ctx, size_t begin, size_t end, int thread) {
     const packing *p = ctx;
     const aa_linear *lin = p->lin;
-    size_t nr = p->cpu->k.shape.nr, K = lin->n_in;
+    const aa_operands *o = operands_of(p->cpu);
+    size_t nr = o->shape.nr, K = lin->n_in, n_k = aa__ceil_div(K, o->step);
     (void)thread;
     for (size_t i = begin; i < end; i++)
-        p->cpu->k.pack_transposed(lin->packed + i * nr * K, nr, lin->weight->data + i * nr * K, K,
-                                  aa__min(nr, lin->n_out - i * nr), K, nr, 1);
+        o->pack_transposed(lin->packed + i * nr * n_k, nr, lin->weight->data + i * nr * K, K,
+                           aa__min(nr, lin->n_out - i * nr), K, nr, 1);
 }
 
 /* If the copy is there and out of date. */
@@ -314,10 +328,11 @@ static void refresh_packed(aa_cpu *cpu, aa_linear *lin) {
     if (!lin->packed || (lin->packed_version != 0 && lin->packed_version == version)) return;
     double start = aa__begin(cpu);
     packing p = {cpu, lin};
-    aa_pool_run(cpu->pool, aa__ceil_div(lin->n_out, cpu->k.shape.nr), pack_panels, &p);
+    aa_pool_run(cpu->pool, aa__ceil_div(lin->n_out, operands_of(cpu)->shape.nr), pack_panels, &p);
     lin->packed_version = version;
     aa__end(cpu, AA_PROF_PACK, start, 0,
-            2.0 * (double)sizeof(aa_real) * (double)lin->n_out * (double)lin->n_in);
+            (1 + 1.0 / (double)operands_of(cpu)->step) * (double)sizeof(aa_real) *
+                (double)lin->n_out * (double)lin->n_in);
 }
 
 /* ---- the public products --------------------------------------------------------------------- */
@@ -334,7 +349,7 @@ void aa_linear_forward(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *x, si
     p.b_is = lin->packed ? B_PACKED : B_TRANSPOSED;
     p.b = lin->packed ? lin->packed : lin->weight->data;
     p.ldb = lin->n_in;
-    run_product(cpu, &p);
+    run_product(cpu, &p, operands_of(cpu));
     aa__end(cpu, AA_PROF_LINEAR_FORWARD, start, flop_of(T, p.N, p.K), bytes_of(T, p.N, p.K));
 }
 
@@ -344,7 +359,7 @@ void aa_linear_dx(aa_cpu *cpu, aa_real *dx, size_t lddx, const aa_real *dy, size
     product p = {.M = T, .N = lin->n_in, .K = lin->n_out, .a = dy, .lda = lddy, .b_is = B_ROWS,
                  .b = lin->weight->data, .ldb = lin->n_in, .b_scale = scale, .c = dx, .ldc = lddx,
                  .from_zero = !accumulate};
-    run_product(cpu, &p);
+    run_product(cpu, &p, operands_of(cpu));
     aa__end(cpu, AA_PROF_LINEAR_DX, start, flop_of(T, p.N, p.K), bytes_of(T, p.N, p.K));
 }
 
@@ -378,7 +393,7 @@ void aa_linear_dw(aa_cpu *cpu, const aa_linear *lin, const aa_real *dy, size_t l
                  .b_scale = 1,
                  .c = lin->weight->grad,
                  .ldc = lin->n_in};
-    run_product(cpu, &p);
+    run_product(cpu, &p, operands_of(cpu));
     if (lin->bias) {
         bias_gradient g = {cpu, lin->bias->grad, dy, lddy, T, scale};
         aa__run_columns(cpu, lin->n_out, bias_columns, &g);
@@ -401,6 +416,6 @@ void aa_gemm(aa_cpu *cpu, aa_real *c, size_t ldc, const aa_real *a, size_t lda, 
                  .c = c,
                  .ldc = ldc,
                  .from_zero = !accumulate};
-    run_product(cpu, &p);
+    run_product(cpu, &p, &cpu->k.linear[AA_COMPUTE_F32]);
     aa__end(cpu, AA_PROF_GEMM, start, flop_of(M, N, K), bytes_of(M, N, K));
 }

@@ -45,6 +45,19 @@ aa_pool *aa_cpu_pool(aa_cpu *cpu);
 size_t aa_cpu_scratch_bytes(int n_threads);         /* what aa_cpu_new takes, for the plan */
 bool aa_isa_available(aa_isa isa);
 
+/* What linear maps multiply. F32: floats. BF16: x, dy and W rounded to bfloat16 (nearest even) on
+ * their way into the kernels; products exact, sums, results, parameters and everything else in
+ * float, in the order and with the rounding of num/scalar/bf16.c. AUTO is BF16 where the processor
+ * multiplies it faster than floats. A team starts with F32; packed copies and their size belong to
+ * one setting, so choose before the first is made. */
+typedef enum { AA_COMPUTE_F32, AA_COMPUTE_BF16, AA_COMPUTE_AUTO } aa_compute;
+enum { AA_COMPUTE_COUNT = AA_COMPUTE_AUTO };
+const char *aa_compute_name(aa_compute compute);
+/* BF16 without such instructions is AA_EUNSUPPORTED, except in the scalar set, which is the model
+ * of them. */
+aa_status aa_cpu_set_compute(aa_cpu *cpu, aa_compute compute, aa_err *err) AA_MUST_USE;
+aa_compute aa_cpu_compute(const aa_cpu *cpu);
+
 /* Profile: one row per operation, wall seconds on the calling thread. Off by default; costs two
  * clock reads per operation. FLOP counts multiply-adds as 2; bytes are compulsory traffic. */
 typedef struct aa_profile_row {
@@ -56,8 +69,8 @@ void aa_cpu_profile(aa_cpu *cpu, bool on);           /* on: also clears */
 bool aa_cpu_profile_switch(aa_cpu *cpu, bool on);    /* clears nothing; what it was before */
 size_t aa_cpu_profile_rows(const aa_cpu *cpu, aa_profile_row *out, size_t max);  /* slowest first */
 
-/* Measured limits of this machine with the chosen kernels and threads: registers-only FMA chains,
- * and reading an array far larger than the caches. Best of repeats within about `seconds`. */
+/* Measured limits of this machine with the chosen kernels and threads: registers-only FMA chains (of
+ * bfloat16 pairs if that is what linear maps multiply), and reading an array far larger than the caches. Best of repeats within about `seconds`. */
 double aa_cpu_peak_gflops(aa_cpu *cpu, double seconds);
 double aa_cpu_read_gbs(aa_cpu *cpu, double seconds);
 

@@ -34,9 +34,15 @@ typedef struct aa_tile {
     const aa_real *next_b; size_t next_step;
 } aa_tile;
 
-/* Packing. Both fill y[i*ldy + j] for j < width, zero from the given count on.
+/* Packing. All fill y[i*ldy + j] for j < width, zero from the given count on.
  *   pack_rows:        y[i*ldy + j] = scale * x[i*ldx + j],  i < n_rows, j < n
  *   pack_transposed:  y[i*ldy + j] = scale * x[j*ldx + i],  i < n,      j < n_rows
+ * For bf16_tile a and b hold pairs (2k, 2k+1) of bfloat16 in the places of floats, the even one in
+ * the lower half, and kc counts pairs. With p = n_rows or n halved upwards, a missing odd half 0,
+ * and r rounding scale * x to nearest even:
+ *   bf16_pack_rows:       y[i*ldy + j] = r(x[2i*ldx + j], x[(2i+1)*ldx + j]),   2i < n_rows, j < n
+ *   bf16_pack_copy:       y[i*ldy + j] = r(x[i*ldx + 2j], x[i*ldx + 2j + 1]),   i < n_rows, 2j < n
+ *   bf16_pack_transposed: y[i*ldy + j] = r(x[j*ldx + 2i], x[j*ldx + 2i + 1]),   2i < n, j < n_rows
  * Rows that are read once:
  *   dot_rows:         s[i] = q . x_i
  *   sum_rows:         y += p[i*p_step] x_i,  ascending i, one chain per element */
@@ -65,17 +71,35 @@ typedef struct aa_sgd { aa_real lr, momentum, decay, grad_scale; } aa_sgd;
 #define KERNEL(op, type, parameters, isa) type aa_##op##__##isa parameters;
 #include "num/kernels.def"
 
+/* What a product is made of: the kernels for floats, or those for bfloat16, with `step` elements of
+ * K in the place of one float. */
+typedef struct aa_operands {
+    size_t step;
+    aa_gemm_shape shape;
+    void (*tile)(const aa_tile *t);
+    void (*pack_rows)(aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t n_rows, size_t n,
+                      size_t width, aa_real scale);
+    void (*pack_copy)(aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t n_rows, size_t n,
+                      size_t width, aa_real scale);
+    void (*pack_transposed)(aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t n_rows,
+                            size_t n, size_t width, aa_real scale);
+} aa_operands;
+
 typedef struct aa_kernels {
 #define AA_FIELD_scalar(op, type, parameters) type (*op) parameters;
 #define AA_FIELD_avx2(op, type, parameters)
 #define AA_FIELD_avx512(op, type, parameters)
+#define AA_FIELD_avx512bf16(op, type, parameters)
 #define AA_FIELD_neon(op, type, parameters)
 #define KERNEL(op, type, parameters, isa) AA_FIELD_##isa(op, type, parameters)
 #include "num/kernels.def"
-    aa_gemm_shape shape;
+    aa_gemm_shape shape;                  /* of float products */
+    aa_operands linear[AA_COMPUTE_COUNT];
 } aa_kernels;
 
 void aa__kernels_choose(aa_kernels *out, aa_isa isa);     /* isa must be available, not AUTO */
+
+void aa__tile_finish(const aa_tile *t, size_t r, const aa_real *acc);   /* scalar, one row */
 
 /* ---- the team -------------------------------------------------------------------------------- */
 
@@ -117,6 +141,7 @@ enum { AA_CHUNKS_MAX = 8192 };            /* partial sums of one pass over an ar
 struct aa_cpu {
     aa_kernels k;
     aa_isa isa;
+    aa_compute compute;
     int n_threads;
     bool profiling;
     aa_pool *pool;

@@ -375,10 +375,18 @@ static aa_status open_streams(aa_job *job, aa_err *err) {
     return AA_OK;
 }
 
+/* What 'auto' became is kept: a resumed run needs the same. */
+static aa_status settle_compute(aa_job *job, aa_cpu *cpu, aa_err *err) {
+    AA_TRY(aa_cpu_set_compute(cpu, (aa_compute)job->o->compute, err));
+    job->o->compute = (int)aa_cpu_compute(cpu);
+    return AA_OK;
+}
+
 static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks *hooks,
                           char **source, aa_source **base, aa_err *err) {
     const aa_train_options *o = job->o;
     AA_TRY(check_options(job, dry, err));
+    AA_TRY(settle_compute(job, cpu, err));
     AA_TRY(shape_of(job, base, err));
     bool stories = o->data && strcmp(o->data, "stories") == 0;
     if (o->data && !stories && !(*source = aa_heap_strdup(o->data)))

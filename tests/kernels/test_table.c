@@ -126,6 +126,98 @@ static void check_pack_transposed(pair k) {
     end(&s);
 }
 
+/* Numbers whose products, sums and roundings also fall below the normal floats. */
+static void make_small(aa_real *x) {
+    for (size_t i = 0; i < SPACE; i += 3)
+        x[i] *= i % 2 ? AA_R(1e-20) : i % 5 ? AA_R(1.5e-39) : AA_R(1.2e-38);
+}
+
+static void check_bf16_shape(pair k) {
+    aa_gemm_shape s = k.got->bf16_shape();
+    assert_true(s.mr > 0 && s.mr <= s.mc && s.nr <= s.nc && 64 % s.nr == 0);
+}
+
+/* The reference is the arithmetic of the instructions, so bits are equal. */
+static void check_bf16_tile(pair k) {
+    enum { K = 37, N_PAIRS = 19, LDC = 70 };
+    space s = begin();
+    aa_gemm_shape ref = k.ref->bf16_shape(), got = k.got->bf16_shape();
+    aa_real panel_ref[N_PAIRS * 64], panel_got[N_PAIRS * 64], *rows = zeros(64 * K);
+    make_small(s.x);
+    make_small(s.fresh);
+    k.ref->bf16_pack_copy(rows, N_PAIRS, s.x + 1, K, aa__min(got.mr, 64), K, N_PAIRS, 1);
+    for (size_t mr = 1; mr <= aa__min(got.mr, 64); mr++)
+        for (size_t nr = 1; nr <= aa__min(got.nr, ref.nr); nr++)
+            for (int form = 0; form < 6; form++) {
+                restart(&s);
+                k.ref->bf16_pack_rows(panel_ref, ref.nr, s.y + 9, 40, K, nr, ref.nr, 1);
+                k.got->bf16_pack_rows(panel_got, got.nr, s.y + 9, 40, K, nr, got.nr, 1);
+                aa_tile t = {.mr = mr, .nr = nr, .kc = N_PAIRS, .a = rows, .a_row = N_PAIRS,
+                             .a_k = 1, .b = panel_got, .c = s.b + 7, .ldc = LDC,
+                             .from_zero = form & 1, .y = form < 2 ? NULL : s.b + 4001, .ldy = LDC,
+                             .scale = AA_R(0.5), .bias = form & 2 ? s.y + 3 : NULL,
+                             .residual = form & 4 ? s.z + 5 : NULL, .ld_residual = 33};
+                k.got->bf16_tile(&t);
+                t.b = panel_ref;
+                t.c = s.a + 7;
+                t.y = t.y ? s.a + 4001 : NULL;
+                for (size_t r = 0; r < mr; r++) {
+                    aa_tile one = t;
+                    one.mr = 1;
+                    one.a += r * N_PAIRS;
+                    one.c += r * LDC;
+                    if (one.y) one.y += r * LDC;
+                    if (one.residual) one.residual += r * 33;
+                    k.ref->bf16_tile(&one);
+                }
+                /* With an epilogue c is not written back. */
+                same_bits("bf16_tile", s.b, s.a, SPACE);
+            }
+    aa_heap_free(rows);
+    end(&s);
+}
+
+static void check_bf16_pack_rows(pair k) {
+    space s = begin();
+    make_small(s.x);
+    EACH_SIZE(n)
+        for (size_t n_rows = 6; n_rows < 8; n_rows++) {
+            restart(&s);
+            k.ref->bf16_pack_rows(s.a + 1, n + 5, s.x + 1, n + 2, n_rows, n, n + 5, AA_R(0.7));
+            k.got->bf16_pack_rows(s.b + 1, n + 5, s.x + 1, n + 2, n_rows, n, n + 5, AA_R(0.7));
+            same_bits("bf16_pack_rows", s.b, s.a, SPACE);
+        }
+    end(&s);
+}
+
+static void check_bf16_pack_copy(pair k) {
+    space s = begin();
+    make_small(s.x);
+    EACH_SIZE(n) {
+        size_t width = (n + 1) / 2 + 3;
+        restart(&s);
+        k.ref->bf16_pack_copy(s.a + 1, width + 2, s.x + 1, n + 1, 7, n, width, AA_R(0.7));
+        k.got->bf16_pack_copy(s.b + 1, width + 2, s.x + 1, n + 1, 7, n, width, AA_R(0.7));
+        same_bits("bf16_pack_copy", s.b, s.a, SPACE);
+    }
+    end(&s);
+}
+
+static void check_bf16_pack_transposed(pair k) {
+    space s = begin();
+    make_small(s.x);
+    EACH_SIZE(n)
+        for (size_t n_rows = 1; n_rows <= MAX_ROWS - 2; n_rows += 3) {
+            restart(&s);
+            k.ref->bf16_pack_transposed(s.a + 1, MAX_ROWS, s.x + 1, n + 1, n_rows, n, n_rows + 2,
+                                        AA_R(0.7));
+            k.got->bf16_pack_transposed(s.b + 1, MAX_ROWS, s.x + 1, n + 1, n_rows, n, n_rows + 2,
+                                        AA_R(0.7));
+            same_bits("bf16_pack_transposed", s.b, s.a, SPACE);
+        }
+    end(&s);
+}
+
 static void check_dot_rows(pair k) {
     space s = begin();
     EACH_SIZE(n) {
@@ -372,6 +464,12 @@ static void check_peak_probe(pair k) {
     assert_true(isfinite((double)sink));
 }
 
+static void check_bf16_peak_probe(pair k) {
+    aa_real sink = 0;
+    assert_true(k.got->bf16_peak_probe(10, &sink) >= 4 * 10);
+    assert_true(isfinite((double)sink));
+}
+
 static void check_read_probe(pair k) {
     space s = begin();
     aa_real sum = 0;
@@ -393,6 +491,7 @@ typedef struct row { const char *op; aa_isa isa; void (*check)(pair); } row;
 #define neon_ISA AA_ISA_NEON
 #define avx2_ISA AA_ISA_AVX2
 #define avx512_ISA AA_ISA_AVX512
+#define avx512bf16_ISA AA_ISA_AVX512   /* the scalar row serves where the processor has no such set */
 static const row all_rows[] = {
 #define KERNEL(op, type, parameters, isa) {#op, isa##_ISA, check_##op},
 #include "num/kernels.def"

@@ -7,7 +7,7 @@ aa_gemm_shape aa_gemm_shape__scalar(void) {
     return (aa_gemm_shape){.mr = MR, .nr = NR, .kc = 256, .mc = 64, .nc = 128};
 }
 
-static void tile_finish(const aa_tile *t, size_t r, const aa_real acc[NR]) {
+void aa__tile_finish(const aa_tile *t, size_t r, const aa_real *acc) {
     for (size_t j = 0; j < t->nr; j++) {
         aa_real v = acc[j];
         if (!t->y) {
@@ -29,7 +29,7 @@ void aa_gemm_tile__scalar(const aa_tile *t) {
         const aa_real *a = t->a + r * t->a_row, *b = t->b;
         for (size_t k = 0; k < t->kc; k++, a += t->a_k, b += NR)
             for (size_t j = 0; j < NR; j++) acc[j] += *a * b[j];
-        tile_finish(t, r, acc);
+        aa__tile_finish(t, r, acc);
     }
 }
 

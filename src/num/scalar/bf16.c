@@ -1,0 +1,95 @@
+/* Matrix products of bfloat16 pairs, reference: the arithmetic of x86's vdpbf16ps, bit for bit.
+ *
+ * A pair (e, o) of A and one of B add to a sum s as  s = r(s + o_a o_b);  s = r(s + e_a e_b)  with
+ * the products exact (8-bit significands), r to nearest even, and every subnormal float, read or
+ * written, taken as zero (Intel 64 manual, volume 2, VDPBF16PS). A pair lies in the 32 bits of a
+ * float, its even element in the lower half. */
+#include <float.h>
+#include <math.h>
+#include <string.h>
+#include "num/num_int.h"
+
+enum { MR = 4, NR = 8 };
+
+aa_gemm_shape aa_bf16_shape__scalar(void) {
+    return (aa_gemm_shape){.mr = MR, .nr = NR, .kc = 256, .mc = 64, .nc = 128};
+}
+
+static float normal(float x) { return fabsf(x) < FLT_MIN ? copysignf(0, x) : x; }
+
+static uint16_t rounded(aa_real x) {
+    uint16_t y;
+    float f = normal((float)x);
+    aa_bf16_from_f32(&y, &f, 1);
+    return y;
+}
+
+static void set_pair(aa_real *y, aa_real even, aa_real odd) {
+    uint32_t word = rounded(even) | (uint32_t)rounded(odd) << 16;
+    memcpy(y, &word, sizeof word);
+}
+
+static void get_pair(const aa_real *x, float pair[2]) {
+    uint32_t word, halves[2];
+    memcpy(&word, x, sizeof word);
+    halves[0] = word << 16;
+    halves[1] = word & 0xffff0000u;
+    memcpy(pair, halves, sizeof halves);
+}
+
+static float dot2(const float a[2], const float b[2], float sum) {
+    sum = normal(fmaf(normal(a[1]), normal(b[1]), normal(sum)));
+    return normal(fmaf(normal(a[0]), normal(b[0]), sum));
+}
+
+void aa_bf16_tile__scalar(const aa_tile *t) {
+    for (size_t r = 0; r < t->mr; r++) {
+        aa_real acc[NR] = {0};
+        if (!t->from_zero)
+            for (size_t j = 0; j < t->nr; j++) acc[j] = t->c[r * t->ldc + j];
+        const aa_real *a = t->a + r * t->a_row, *b = t->b;
+        for (size_t k = 0; k < t->kc; k++, a += t->a_k, b += NR) {
+            float x[2], y[2];
+            get_pair(a, x);
+            for (size_t j = 0; j < NR; j++) {
+                get_pair(b + j, y);
+                acc[j] = dot2(x, y, (float)acc[j]);
+            }
+        }
+        aa__tile_finish(t, r, acc);
+    }
+}
+
+void aa_bf16_pack_rows__scalar(aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t n_rows,
+                               size_t n, size_t width, aa_real scale) {
+    for (size_t i = 0; i < n_rows; i += 2, y += ldy)
+        for (size_t j = 0; j < width; j++)
+            set_pair(y + j, j < n ? scale * x[i * ldx + j] : 0,
+                     j < n && i + 1 < n_rows ? scale * x[(i + 1) * ldx + j] : 0);
+}
+
+void aa_bf16_pack_copy__scalar(aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t n_rows,
+                               size_t n, size_t width, aa_real scale) {
+    for (size_t i = 0; i < n_rows; i++, x += ldx, y += ldy)
+        for (size_t j = 0; j < width; j++)
+            set_pair(y + j, 2 * j < n ? scale * x[2 * j] : 0,
+                     2 * j + 1 < n ? scale * x[2 * j + 1] : 0);
+}
+
+void aa_bf16_pack_transposed__scalar(aa_real *y, size_t ldy, const aa_real *x, size_t ldx,
+                                     size_t n_rows, size_t n, size_t width, aa_real scale) {
+    for (size_t i = 0; i < n; i += 2, y += ldy)
+        for (size_t j = 0; j < width; j++) {
+            const aa_real *row = x + j * ldx + i;
+            set_pair(y + j, j < n_rows ? scale * row[0] : 0,
+                     j < n_rows && i + 1 < n ? scale * row[1] : 0);
+        }
+}
+
+double aa_bf16_peak_probe__scalar(size_t n_rounds, aa_real *sink) {
+    float sum = 0;
+    const float x[2] = {0.5f, 0.25f};
+    for (size_t i = 0; i < n_rounds; i++) sum = dot2(x, x, sum);
+    *sink = sum;
+    return 4.0 * (double)n_rounds;
+}
