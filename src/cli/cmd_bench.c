@@ -144,6 +144,7 @@ static aa_status time_updates(cli_call *call, const aa_plan *p, const aa_job *jo
         cli_key_real(&call->out, "share_of_peak", mid * p->flop_per_token / (peak * 1e9));
         cli_key_real(&call->out, "share_of_peak_best", best * p->flop_per_token / (peak * 1e9));
         cli_key_string(&call->out, "isa", p->isa);
+        cli_key_string(&call->out, "compute", p->compute);
         cli_key_int(&call->out, "threads", p->threads);
         cli_key_int(&call->out, "updates", (int64_t)n);
         cli_key_int(&call->out, "tokens_per_update", (int64_t)tokens);
@@ -154,9 +155,9 @@ static aa_status time_updates(cli_call *call, const aa_plan *p, const aa_job *jo
         return AA_OK;
     }
     aa_text_printf(&call->out,
-                   "%.2f M parameters, %.0f tokens per update, %.2f MFLOP per token; %s, %d "
+                   "%.2f M parameters, %.0f tokens per update, %.2f MFLOP per token; %s %s, %d "
                    "threads, FMA peak %.0f GFLOP/s\n",
-                   (double)p->params * 1e-6, tokens, p->flop_per_token * 1e-6, p->isa, p->threads,
+                   (double)p->params * 1e-6, tokens, p->flop_per_token * 1e-6, p->isa, p->compute, p->threads,
                    peak);
     aa_text_printf(
         &call->out,
@@ -310,6 +311,7 @@ static aa_status time_shapes(cli_call *call, aa_cpu *cpu, aa_err *err) {
         aa_text_add(&call->out, "{");
         cli_key_real(&call->out, "peak_gflops", peak);
         cli_key_string(&call->out, "isa", aa_isa_name(aa_cpu_isa(cpu)));
+        cli_key_string(&call->out, "compute", aa_compute_name(aa_cpu_compute(cpu)));
         cli_key_int(&call->out, "threads", aa_cpu_threads(cpu));
         aa_text_json_key(&call->out, "products");
         aa_text_add(&call->out, "[");

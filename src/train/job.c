@@ -352,6 +352,10 @@ static aa_status batch_shape(aa_job *job, aa_err *err) {
     if (o->batch_tokens < job->config.seq)
         return aa_fail(err, AA_EUSAGE, "--batch-tokens %lld is less than one window of --seq %lld",
                        (long long)o->batch_tokens, (long long)job->config.seq);
+    /* Weight gradients add tokens in pairs: a pass must end between two. */
+    if (o->compute == AA_COMPUTE_BF16 && job->T % 2)
+        return aa_fail(err, AA_EUSAGE, "--compute bf16 needs an even --seq, not %lld",
+                       (long long)job->config.seq);
     job->B = (size_t)(o->batch_tokens / job->config.seq);
     return AA_OK;
 }

@@ -150,6 +150,7 @@ aa_status aa_plan_make(aa_plan *out, const aa_job *job, aa_cpu *cpu, double prob
     p.head_rows = HEAD_CHUNK_TOKENS;
     p.flop_per_token = 3 * aa_config_flop_forward(&job->config, job->T);
     p.isa = aa_isa_name(aa_cpu_isa(cpu));
+    p.compute = aa_compute_name(aa_cpu_compute(cpu));
     p.threads = aa_cpu_threads(cpu);
     p.available_bytes = aa_sys_memory_available();
     if (probe_s > 0) {
@@ -195,9 +196,9 @@ void aa_plan_text(const aa_plan *p, const aa_job *job, aa_text *out) {
                    p->flop_per_token * 1e-6);
     if (p->peak_gflops > 0)
         aa_text_printf(out,
-                       "time      %.0f tokens/s predicted (%s, %d thread%s, peak %.0f GFLOP/s): "
+                       "time      %.0f tokens/s predicted (%s %s, %d thread%s, peak %.0f GFLOP/s): "
                        "%.3g tokens, %.3g updates, %.0f s\n",
-                       p->predicted_tokens_per_s, p->isa, p->threads, p->threads == 1 ? "" : "s",
+                       p->predicted_tokens_per_s, p->isa, p->compute, p->threads, p->threads == 1 ? "" : "s",
                        p->peak_gflops, p->predicted_tokens, p->predicted_updates,
                        p->predicted_wall_s);
 }
@@ -233,5 +234,7 @@ void aa_plan_json(const aa_plan *p, const aa_job *job, aa_text *out) {
     }
     aa_text_json_key(out, "isa");
     aa_text_json_string(out, p->isa, strlen(p->isa));
+    aa_text_json_key(out, "compute");
+    aa_text_json_string(out, p->compute, strlen(p->compute));
     aa_text_add(out, "}\n");
 }

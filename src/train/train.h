@@ -77,7 +77,7 @@ typedef struct aa_plan {
     double flop_per_token;                 /* training: forward + backward */
     double peak_gflops, predicted_tokens_per_s, predicted_wall_s, predicted_tokens,
         predicted_updates;
-    const char *isa; int threads;
+    const char *isa, *compute; int threads;
 } aa_plan;
 
 /* Chooses the micro-batch (the largest that keeps the whole under the memory that is available) and

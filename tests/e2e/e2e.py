@@ -167,6 +167,14 @@ def journal(run_dir):
     return events
 
 
+def option(run_dir, key):
+    """The value of an option in config.ini."""
+    for line in pathlib.Path(run_dir, "config.ini").read_text().splitlines():
+        if line.startswith(f"{key} = "):
+            return line.split(" = ", 1)[1]
+    return None
+
+
 def same_run(a, b, link="last"):
     """Weights, moments and journals of two run directories hold the same bits."""
     for name in ("model.safetensors", "train_state.safetensors"):

@@ -3,8 +3,8 @@ import json
 import os
 import pathlib
 
-from e2e import SHAPE, Skip, TINY, case, check, done, journal, main, refused, run, tiny_run
-from e2e import write_text
+from e2e import SHAPE, Skip, TINY, case, check, done, journal, main, option, refused
+from e2e import run, same_run, tiny_run, write_text
 
 COMMANDS = ("train", "generate", "eval", "plan", "bench", "info", "tokenizer", "data", "report",
             "verify")
@@ -68,6 +68,25 @@ def bad_values():
                           ("threads", "-3"), ("lr", "nan"), ("seed", "0x")):
         refused(run(*tiny_run("bad", f"--{option}", value)), 2, option)
     check(not os.path.exists("bad"), "a refused command line left a run directory")
+
+
+@case
+def bfloat16_products():
+    """Near floats, the same bits for any threads, and refused where the instructions are missing."""
+    done(*tiny_run("floats", "--budget", "60steps"))
+    auto = done(*tiny_run("auto", "--budget", "60steps", "--compute", "auto", "--threads", "1"))
+    if option("auto", "compute") == "f32":
+        if os.environ.get("AA_ISA") == "scalar":
+            raise Skip("the scalar model of bfloat16 products is slow")
+        refused(run(*tiny_run("none", "--compute", "bf16")), 1, "bfloat16", "auto")
+        raise Skip("this processor has no bfloat16 products")
+    done(*tiny_run("pairs", "--budget", "60steps", "--compute", "bf16", "--threads", "2"))
+    same_run("auto", "pairs")
+    losses = [[e["loss"] for e in journal(d) if e["event"] == "eval"][-1]
+              for d in ("floats", "pairs")]
+    check(losses[0] != losses[1] and abs(losses[0] - losses[1]) < 0.02, f"losses {losses}")
+    refused(run(*tiny_run("odd", "--compute", "bf16", "--seq", "15")), 2, "seq", "even")
+    refused(run(*tiny_run("none", "--compute", "bf16"), env={"AA_ISA": "avx2"}), 1, "bfloat16")
 
 
 @case

@@ -6,8 +6,8 @@ import shutil
 import signal
 import time
 
-from e2e import DEEP, SLOW, case, check, done, finish, journal, main, refused, run, same_run
-from e2e import start, tiny_run, write_text
+from e2e import DEEP, SLOW, case, check, done, finish, journal, main, option, refused, run
+from e2e import same_run, start, tiny_run, write_text
 
 STEPS = 300
 RUN = ["--budget", f"{STEPS}steps", "--checkpoint-every", "25steps", "--eval-every", "100steps",
@@ -201,14 +201,6 @@ def resume_refuses_other_mathematics():
     refused(run("train", "--resume", "whole", "--layers", "3"), 2, "layers")
 
 
-def option(run_dir, key):
-    """The value of an option in config.ini."""
-    for line in pathlib.Path(run_dir, "config.ini").read_text().splitlines():
-        if line.startswith(f"{key} = "):
-            return line.split(" = ", 1)[1]
-    return None
-
-
 def back_to(step, run_dir):
     """A copy of a run as it is after a kill: its last checkpoint is an earlier one."""
     copy = f"{run_dir}-at-{step}"
@@ -230,6 +222,7 @@ def every_kind_of_run_resumes():
             "scaled": ["--residual-scale", "0.5", "--eval-every", "0"],
             "plain": ["--optimizer", "sgd", "--beta1", "0", "--lr", "0.1"],
             "compact": ["--compact-vocab", "--sample-every", "11steps"],
+            "half": ["--compute", "auto"],      # bfloat16 where the processor has it
             "tokens": ["--budget", "5000tok", "--checkpoint-every", "1280tok"],
             "work": ["--budget", "1e9flop", "--checkpoint-every", "3e8flop"]}.items():
         done(*tiny_run(name, *steps, *more))
