@@ -38,6 +38,15 @@ static aa_status head_backward(aa_model *m, aa_backend *be, aa_activations *a,
     return AA_OK;
 }
 
+/* The output of a norm, which forward did not keep. */
+static void norm_again(aa_cpu *cpu, const aa_model *m, aa_real *n, const aa_real *x,
+                       const aa_tensor *norm, size_t N) {
+    const size_t C = (size_t)m->config.dim;
+
+    aa_rmsnorm_forward(cpu, n, C, NULL, x, norm->data, (aa_rows){N, 1, C, C},
+                       (aa_real)m->config.norm_eps);
+}
+
 static aa_status ffn_half_backward(aa_model *m, aa_backend *be, aa_activations *a, int layer,
                                    aa_err *err) {
     const aa_config *c = &m->config;
@@ -47,6 +56,9 @@ static aa_status ffn_half_backward(aa_model *m, aa_backend *be, aa_activations *
     aa_block_activations *b = &a->blocks[layer];
     aa_real *dgu = b->gu;
 
+    /* Made again, not kept: h and n. */
+    /* [N,F]  */ aa_swiglu_forward(be->cpu, b->h, b->gu, N, F);
+    /* [N,C]  */ norm_again(be->cpu, m, b->n_ffn, b->x_mid, w->norm_ffn, N);
     /* [N,F]  */ AA_TRY(linear_backward(be, a->dh, a->dx, b->h, N, &w->down, s, err));
     /* [N,2F] */ aa_swiglu_backward(be->cpu, dgu, a->dh, b->gu, N, F);
     /* [N,C]  */ AA_TRY(linear_backward(be, a->dn, dgu, b->n_ffn, N, &w->gate_up, 1, err));
@@ -81,6 +93,7 @@ static aa_status attention_half_backward(aa_model *m, aa_backend *be, aa_activat
                                           b->qkv + H * D, w->k_norm->data, b->rstd_k,
                                           (aa_rows){N, K, D, a->ld_qkv}, false);
     }
+    /* [N,C]       */ norm_again(cpu, m, b->n_attn, b->x, w->norm_attn, N);
     /* [N,C]       */ AA_TRY(linear_backward(be, a->dn, a->dqkv, b->n_attn, N, &w->qkv, 1, err));
     /* [N,C]       */ aa_rmsnorm_backward(cpu, a->dx, w->norm_attn->grad, a->dn, C, b->x,
                                           w->norm_attn->data, b->rstd_attn, (aa_rows){N, 1, C, C},
