@@ -157,8 +157,8 @@ static aa_status time_updates(cli_call *call, const aa_plan *p, const aa_job *jo
     aa_text_printf(&call->out,
                    "%.2f M parameters, %.0f tokens per update, %.2f MFLOP per token; %s %s, %d "
                    "threads, FMA peak %.0f GFLOP/s\n",
-                   (double)p->params * 1e-6, tokens, p->flop_per_token * 1e-6, p->isa, p->compute, p->threads,
-                   peak);
+                   (double)p->params * 1e-6, tokens, p->flop_per_token * 1e-6, p->isa, p->compute,
+                   p->threads, peak);
     aa_text_printf(
         &call->out,
         "median %.0f tokens/s, %.1f%% of peak; best %.0f tokens/s, %.1f%%; %zu updates\n", mid,

@@ -2,9 +2,9 @@
  *
  * Per token and block a training pass keeps 2C + (H+2K)D + HD + 2F reals (and (H+K)D more with q/k
  * norm) and a few statistics. What is cheap to make again from these, the outputs of norms and of
- * SwiGLU, backward computes a second time: half a percent of a step for a fifth of the memory. These
- * and the backward buffers exist once. The head works on chunks of head_rows tokens, so that the whole
- * matrix of logits never exists.
+ * SwiGLU, backward computes a second time: half a percent of a step for a fifth of the memory.
+ * These and the backward buffers exist once. The head works on chunks of head_rows tokens, so that
+ * the whole matrix of logits never exists.
  */
 #include "model/activations.h"
 

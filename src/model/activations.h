@@ -2,9 +2,9 @@
  *
  * For the passes in forward.c and backward.c, and for backends that take over more than linear
  * maps. N = B*T rows (tokens) of a micro-batch; a row's sequence is row/T. A training pass keeps
- * what backward needs, per block, but for n_attn, n_ffn and h, which hold the latest block's values
- * and are computed again in backward; an evaluation pass has one set of block buffers which all blocks
- * share, x and x_mid being the same buffer, and the statistics NULL.
+ * what backward needs, per block, but for n_attn, n_ffn and h, which hold the latest block's
+ * values and are computed again in backward; an evaluation pass has one set of block buffers which
+ * all blocks share, x and x_mid being the same buffer, and the statistics NULL.
  */
 #ifndef AA_MODEL_ACTIVATIONS_H
 #define AA_MODEL_ACTIVATIONS_H

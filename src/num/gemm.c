@@ -21,8 +21,8 @@
  * slabs are transposed. A is read where it lies, unless its rows are so far apart that they fall
  * into the same cache sets, or it is a transpose (weight gradients).
  *
- * Operands are floats or pairs of bfloat16 (num_int.h). Pairs are made while packing, so A is always
- * copied then; k below counts places of the packed operands, floats or pairs.
+ * Operands are floats or pairs of bfloat16 (num_int.h). Pairs are made while packing, so A is then
+ * always copied; k counts places of the packed operands, floats or pairs.
  *
  * Threads get a grid of row and column ranges, fixed by shape and team; each packs what it needs
  * itself, so that nobody waits for anybody.
@@ -95,8 +95,8 @@ static void pack_b(const share *h, size_t panel_end) {
         if (i + 2 * PACK_ROWS <= h->kc)
             fetch_rows(b + n_rows * p->ldb + h->panel0 * nr, p->ldb, n_rows, n);
         for (size_t panel = h->panel0; panel < panel_end; panel++)
-            o->pack_rows(h->slab_b + (panel - h->panel0) * slab + i * nr, nr, b + panel * nr, p->ldb,
-                         n_rows, aa__min(nr, p->N - panel * nr), nr, p->b_scale);
+            o->pack_rows(h->slab_b + (panel - h->panel0) * slab + i * nr, nr, b + panel * nr,
+                         p->ldb, n_rows, aa__min(nr, p->N - panel * nr), nr, p->b_scale);
     }
 }
 

@@ -69,8 +69,9 @@ void aa_cpu_profile(aa_cpu *cpu, bool on);           /* on: also clears */
 bool aa_cpu_profile_switch(aa_cpu *cpu, bool on);    /* clears nothing; what it was before */
 size_t aa_cpu_profile_rows(const aa_cpu *cpu, aa_profile_row *out, size_t max);  /* slowest first */
 
-/* Measured limits of this machine with the chosen kernels and threads: registers-only FMA chains (of
- * bfloat16 pairs if that is what linear maps multiply), and reading an array far larger than the caches. Best of repeats within about `seconds`. */
+/* Measured limits of this machine with the chosen kernels and threads: registers-only FMA chains
+ * (of bfloat16 pairs if that is what linear maps multiply), and reading an array far larger than
+ * the caches. Best of repeats within about `seconds`. */
 double aa_cpu_peak_gflops(aa_cpu *cpu, double seconds);
 double aa_cpu_read_gbs(aa_cpu *cpu, double seconds);
 

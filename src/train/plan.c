@@ -198,7 +198,8 @@ void aa_plan_text(const aa_plan *p, const aa_job *job, aa_text *out) {
         aa_text_printf(out,
                        "time      %.0f tokens/s predicted (%s %s, %d thread%s, peak %.0f GFLOP/s): "
                        "%.3g tokens, %.3g updates, %.0f s\n",
-                       p->predicted_tokens_per_s, p->isa, p->compute, p->threads, p->threads == 1 ? "" : "s",
+                       p->predicted_tokens_per_s, p->isa, p->compute, p->threads,
+                       p->threads == 1 ? "" : "s",
                        p->peak_gflops, p->predicted_tokens, p->predicted_updates,
                        p->predicted_wall_s);
 }

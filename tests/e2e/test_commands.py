@@ -72,7 +72,7 @@ def bad_values():
 
 @case
 def bfloat16_products():
-    """Near floats, the same bits for any threads, and refused where the instructions are missing."""
+    """Near floats, the same bits for any threads, refused where instructions are missing."""
     done(*tiny_run("floats", "--budget", "60steps"))
     auto = done(*tiny_run("auto", "--budget", "60steps", "--compute", "auto", "--threads", "1"))
     if option("auto", "compute") == "f32":

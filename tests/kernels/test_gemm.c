@@ -347,7 +347,8 @@ static void test_packed_follows(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_forward),
                                        cmocka_unit_test(test_backward), cmocka_unit_test(test_gemm),
-                                       cmocka_unit_test(test_same_bits), cmocka_unit_test(test_bf16),
+                                       cmocka_unit_test(test_same_bits),
+                                       cmocka_unit_test(test_bf16),
                                        cmocka_unit_test(test_packed_follows)};
     return cmocka_run_group_tests_name("kernels_gemm", tests, NULL, NULL);
 }

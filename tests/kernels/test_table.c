@@ -491,7 +491,7 @@ typedef struct row { const char *op; aa_isa isa; void (*check)(pair); } row;
 #define neon_ISA AA_ISA_NEON
 #define avx2_ISA AA_ISA_AVX2
 #define avx512_ISA AA_ISA_AVX512
-#define avx512bf16_ISA AA_ISA_AVX512   /* the scalar row serves where the processor has no such set */
+#define avx512bf16_ISA AA_ISA_AVX512 /* or the scalar row, where there is no such set */
 static const row all_rows[] = {
 #define KERNEL(op, type, parameters, isa) {#op, isa##_ISA, check_##op},
 #include "num/kernels.def"

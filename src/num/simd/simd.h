@@ -16,7 +16,7 @@
 #define AA_UNROLL _Pragma("GCC unroll 24")
 #endif
 
-enum { AHEAD = 128 };                     /* floats, where rows are fetched before they are packed */
+enum { AHEAD = 128 };                     /* floats: rows to be packed are fetched so early */
 
 /* Lanes of the vector at i that are inside 0..n. */
 static inline size_t lanes(size_t n, size_t i) { return n <= i ? 0 : n - i < VL ? n - i : VL; }
