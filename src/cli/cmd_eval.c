@@ -164,5 +164,7 @@ const cli_command cli_eval = {
     .run = run_eval,
     .notes = "The error is the standard error over windows. --against B evaluates both on the same "
              "windows and gives the\n"
-             "difference with its interval: far sharper than comparing two means.\n",
+             "difference with its interval: far sharper than comparing two means.\n"
+             "Of a model with a compact vocabulary only the ids it was trained with count, as in "
+             "training; a text with others is refused.\n",
 };

@@ -1,4 +1,5 @@
 /* autoane generate: text from a model. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/memory.h"
@@ -81,9 +82,19 @@ static void print_json(const aa_generated *g, const char *prompt, aa_text *out) 
     aa_text_add(out, "}\n");
 }
 
+/* One logit for each id of the tokenizer; -inf for those outside a compact vocabulary. */
+static void add_logits(aa_outfile *f, const aa_session *s, size_t V) {
+    static const float absent = -INFINITY;
+    if (!s->compact_map) aa_outfile_write(f, s->logits, V * sizeof *s->logits);
+    for (size_t id = 0; s->compact_map && id < V; id++) {
+        int32_t row = s->compact_map[id];
+        aa_outfile_write(f, row < 0 ? &absent : &s->logits[row], sizeof absent);
+    }
+}
+
 static aa_status write_logits(const aa_session *s, const aa_ids *ids, const char *path,
                               aa_err *err) {
-    uint64_t V = (uint64_t)s->model->config.vocab;
+    size_t V = s->compact_map ? aa_tokenizer_vocab(s->tokenizer) : (size_t)s->model->config.vocab;
     const aa_st_entry entries[] = {
         {.name = "ids", .dtype = AA_DTYPE_I32, .n_dims = 1, .shape = {ids->len}},
         {.name = "logits", .dtype = AA_DTYPE_F32, .n_dims = 1, .shape = {V}}};
@@ -95,7 +106,7 @@ static aa_status write_logits(const aa_session *s, const aa_ids *ids, const char
         return st;
     }
     aa_outfile_write(f, ids->data, ids->len * sizeof *ids->data);
-    aa_outfile_write(f, s->logits, (size_t)V * sizeof *s->logits);
+    add_logits(f, s, V);
     return aa_outfile_commit(f, NULL, err);
 }
 

@@ -98,6 +98,7 @@ static aa_status model(cli_call *call, const char *path, aa_err *err) {
         cli_key_int(out, "head_dim", c->head_dim);
         cli_key_int(out, "ffn", c->ffn);
         cli_key_int(out, "vocab", c->vocab);
+        cli_key_int(out, "full_vocab", (int64_t)s->full_vocab);
         cli_key_int(out, "seq", c->seq);
         aa_text_json_key(out, "tied");
         aa_text_json_bool(out, c->tied);
@@ -114,7 +115,8 @@ static aa_status model(cli_call *call, const char *path, aa_err *err) {
         aa_text_printf(out, "  rope theta %g, norm eps %g%s%s\n", c->rope_theta, c->norm_eps,
                        c->qkv_bias ? ", q/k/v biases" : "", c->qk_norm ? ", q/k norm" : "");
         if (s->n_active)
-            aa_text_printf(out, "  compact vocabulary: %zu ids were trained\n", s->n_active);
+            aa_text_printf(out, "  compact vocabulary: written with rows for %zu ids\n",
+                           s->full_vocab);
         aa_text_printf(out, "  tokenizer %s\n", s->tokenizer_path ? s->tokenizer_path : "none");
     }
     aa_source_close(s);

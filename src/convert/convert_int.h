@@ -14,6 +14,11 @@
 /* Opens dir (which holds a config.json) as a source; s is zeroed and has its path. */
 aa_status aa__hf_open(aa_source *s, const char *dir, aa_err *err) AA_MUST_USE;
 
+/* Whether the tensor has a row for each id. */
+static inline bool aa__is_by_id(const aa_tensor *t) {
+    return t->kind == AA_KIND_EMBEDDING || t->kind == AA_KIND_HEAD;
+}
+
 /* What kind of thing dir/name is. */
 aa_status aa__kind_of(aa_sys_kind *out, const char *dir, const char *name, aa_err *err) AA_MUST_USE;
 

@@ -128,9 +128,9 @@ static aa_status parse_active(aa_source *s, const json_t *o, const char *path, a
     int64_t full_vocab;
 
     AA_TRY(aa_json_int_need(o, "full_vocab", path, 1, INT32_MAX, &full_vocab, err));
-    if (full_vocab != s->config.vocab)
-        return aa_fail(err, AA_EFORMAT, "'%s': \"full_vocab\" is %lld, the model has %lld ids",
-                       path, (long long)full_vocab, (long long)s->config.vocab);
+    if ((size_t)full_vocab != s->full_vocab)
+        return aa_fail(err, AA_EFORMAT, "'%s': \"full_vocab\" is %lld, the model has %zu ids",
+                       path, (long long)full_vocab, s->full_vocab);
     if (n == 0) return aa_fail(err, AA_EFORMAT, "'%s': \"active_ids\" must be a list of ids", path);
     s->active_ids = aa_heap_alloc(n, sizeof *s->active_ids);
     if (!s->active_ids) return aa_fail_memory(err, "the active vocabulary", n * 4);
@@ -144,6 +144,7 @@ static aa_status parse_active(aa_source *s, const json_t *o, const char *path, a
         s->active_ids[i] = (int32_t)v;
     }
     s->n_active = n;
+    s->config.vocab = (int64_t)n;
     return AA_OK;
 }
 
@@ -224,7 +225,8 @@ static aa_status hf_read(aa_source *s, const aa_tensor *row, float *dst, aa_err 
     shard *h;
     const aa_st_tensor *t = find_row(s->self, row->name, &h);
     bool vector = aa_tensor_is_vector(row);
-    uint64_t wanted[2] = {vector ? row->cols : row->rows, row->cols};
+    bool gather = s->active_ids && aa__is_by_id(row) && row->rows == s->n_active;
+    uint64_t wanted[2] = {vector ? row->cols : gather ? s->full_vocab : row->rows, row->cols};
     int n_dims = vector ? 1 : 2;
     char want_text[48], have_text[96];
 
@@ -239,7 +241,11 @@ static aa_status hf_read(aa_source *s, const aa_tensor *row, float *dst, aa_err 
     if (t->dtype > AA_DTYPE_BF16)
         return aa_fail(err, AA_EUNSUPPORTED, "'%s': tensor '%s' is of dtype %s; weights must be "
                        "F32, F16, BF16 or F64", h->file.path, row->name, aa_dtype_name(t->dtype));
-    to_f32(dst, aa_safetensors_data(&h->file, t), t->dtype, (size_t)t->n_elements);
+    const unsigned char *data = aa_safetensors_data(&h->file, t);
+    size_t size = row->cols * aa_dtype_size(t->dtype);
+    if (!gather) to_f32(dst, data, t->dtype, (size_t)t->n_elements);
+    for (size_t i = 0; gather && i < row->rows; i++)
+        to_f32(dst + i * row->cols, data + (size_t)s->active_ids[i] * size, t->dtype, row->cols);
     h->used[t - h->file.tensors] = true;
     return AA_OK;
 }
@@ -289,6 +295,7 @@ aa_status aa__hf_open(aa_source *s, const char *dir, aa_err *err) {
     s->read = hf_read;
     s->check_all_read = hf_check_all_read;
     AA_TRY(read_config(s, dir, err));
+    s->full_vocab = (size_t)s->config.vocab;
     AA_TRY(open_weights(self, dir, err));
     AA_TRY(read_active(s, dir, err));
     AA_TRY(aa__kind_of(&tokenizer, dir, AA__HF_TOKENIZER, err));

@@ -84,10 +84,6 @@ static void write_values(aa_outfile *f, const aa_real *values, size_t n, double 
     }
 }
 
-static bool is_by_id(const aa_tensor *t) {
-    return t->kind == AA_KIND_EMBEDDING || t->kind == AA_KIND_HEAD;
-}
-
 static aa_status write_tensors(aa_outfile *f, const aa_model *m, const aa_hf_options *o,
                                const int32_t *map, aa_err *err) {
     float *chunk = aa_heap_alloc(CHUNK, sizeof *chunk);
@@ -96,7 +92,7 @@ static aa_status write_tensors(aa_outfile *f, const aa_model *m, const aa_hf_opt
     for (size_t i = 0; i < m->n_tensors; i++) {
         const aa_tensor *t = &m->tensors[i];
 
-        if (!map || !is_by_id(t))
+        if (!map || !aa__is_by_id(t))
             write_values(f, t->data, aa_tensor_size(t), scale_of(&m->config, t), chunk);
         else
             for (size_t id = 0; id < o->full_vocab; id++)
@@ -118,7 +114,7 @@ static aa_status begin_tensors(aa_outfile *f, const aa_model *m, const aa_hf_opt
 
         entries[i] = (aa_st_entry){.name = t->name, .dtype = AA_DTYPE_F32, .n_dims = vector ? 1 : 2,
                                    .shape = {vector ? t->cols : t->rows, vector ? 0 : t->cols}};
-        if (map && is_by_id(t)) entries[i].shape[0] = o->full_vocab;
+        if (map && aa__is_by_id(t)) entries[i].shape[0] = o->full_vocab;
     }
     aa_status st = aa_safetensors_begin(f, entries, m->n_tensors, NULL, 0, err);
     aa_heap_free(entries);

@@ -130,14 +130,19 @@ aa_status aa_source_tokenizer(aa_source *s, aa_tokenizer **out, aa_err *err) {
     if (s->tokenizer_path) AA_TRY(aa_tokenizer_load(&t, s->tokenizer_path, err));
     else AA_TRY(aa_tokenizer_new_bytes(&t, err));
     size_t n = aa_tokenizer_vocab(t);
-    if (n > (size_t)s->config.vocab) {
+    if (s->active_ids && n != s->full_vocab) {
+        aa_tokenizer_free(t);
+        return aa_fail(err, AA_EFORMAT, "'%s': " AA__HF_ACTIVE " is for a tokenizer of %zu ids, the "
+                       "one beside it has %zu", s->path, s->full_vocab, n);
+    }
+    if (n > s->full_vocab) {
         aa_tokenizer_free(t);
         if (!s->tokenizer_path)
             return aa_fail(err, AA_ENOTFOUND, "'%s' has no tokenizer.json, and its vocabulary of "
-                           "%lld ids is too small for bytes, which take %zu", s->path,
-                           (long long)s->config.vocab, n);
-        return aa_fail(err, AA_EFORMAT, "'%s' has %zu ids, but the model beside it only %lld",
-                       s->tokenizer_path, n, (long long)s->config.vocab);
+                           "%zu ids is too small for bytes, which take %zu", s->path,
+                           s->full_vocab, n);
+        return aa_fail(err, AA_EFORMAT, "'%s' has %zu ids, but the model beside it only %zu",
+                       s->tokenizer_path, n, s->full_vocab);
     }
     *out = t;
     return AA_OK;

@@ -16,11 +16,13 @@ typedef struct aa_source aa_source;
 struct aa_source {
     const char *format;                  /* "huggingface", ... */
     char *path;                          /* the directory or file really read (links resolved) */
-    aa_config config;                    /* resolved; vocab counts every id, active or not */
+    aa_config config;                    /* resolved; of a compact model, vocab is n_active */
     char *tokenizer_path;                /* tokenizer.json, or NULL if the model has none */
-    /* Compact vocabulary it was trained with, as recorded by us, or NULL: ascending ids. The rows
-     * of other ids are stand-ins, which can tie with an active id's logit but never exceed the
-     * largest: sample from the active ids only. */
+    size_t full_vocab;                   /* ids that the files hold rows for */
+    /* Compact vocabulary it was trained with, as recorded by us, or NULL: ascending ids. The file's
+     * rows of other ids are stand-ins for other programs. The source is the model as trained: row i
+     * of the embedding and the head is that of active_ids[i]. After loading the list may be
+     * taken: it is then the taker's, and NULL here. */
     int32_t *active_ids; size_t n_active;
     /* Fills dst (f32, row's rows*cols) with the row named so; AA_ENOTFOUND if the file lacks it. */
     aa_status (*read)(aa_source *s, const aa_tensor *row, float *dst, aa_err *err);

@@ -97,6 +97,44 @@ void aa_stream_eval_window(const aa_stream *s, uint64_t i, uint64_t n_windows, s
     read_window(s, at * T, T, ids, targets);
 }
 
+aa_status aa_compact_map(const int32_t *ids, size_t n, uint64_t vocab, int32_t **out_map,
+                         aa_err *err) {
+    int32_t *map = aa_heap_alloc(vocab, sizeof *map);
+    if (!map) return aa_fail_memory(err, "a compact vocabulary", vocab * sizeof *map);
+    memset(map, -1, vocab * sizeof *map);
+    for (size_t i = 0; i < n; i++) map[ids[i]] = (int32_t)i;
+    *out_map = map;
+    return AA_OK;
+}
+
+static aa_status refuse_ids(uint64_t n_absent, uint64_t n, int32_t first, const aa_tokenizer *t,
+                            aa_err *err) {
+    aa_text piece = {0};
+    aa_status st = aa_decode(t, &first, 1, true, &piece, NULL);
+    st = aa_fail(err, AA_EUSAGE,
+                 "%llu of the text's %llu tokens are not in the model's compact vocabulary (the "
+                 "first: %d, '%s'), so to the model the text is impossible; leave them out, or "
+                 "train a model without --compact-vocab",
+                 (unsigned long long)n_absent, (unsigned long long)n, first,
+                 !st && piece.data ? piece.data : "?");
+    aa_text_release(&piece);
+    return st;
+}
+
+aa_status aa_stream_restrict(aa_stream *s, const int32_t *map, const aa_tokenizer *t,
+                             aa_err *err) {
+    uint64_t n_absent = 0;
+    int32_t first = -1;
+    for (uint64_t r = 0; r < s->n_ranges; r++)
+        for (uint64_t i = 0; i < s->range_start[r + 1] - s->range_start[r]; i++) {
+            int32_t id = aa_tokens_at(s->tokens, s->range_first[r] + i);
+            if (map[id] < 0 && !n_absent++) first = id;
+        }
+    if (n_absent) return refuse_ids(n_absent, s->n_tokens, first, t, err);
+    s->map = map;
+    return AA_OK;
+}
+
 aa_status aa_compact_vocabulary(const aa_tokens *t, uint64_t vocab, int32_t eos, int32_t **out_map,
                                 int32_t **out_ids, size_t *out_n, aa_err *err) {
     int32_t *map = aa_heap_alloc(vocab, sizeof *map), *ids = aa_heap_alloc(vocab, sizeof *ids);

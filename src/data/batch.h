@@ -36,8 +36,18 @@ void aa_stream_window(const aa_stream *s, uint64_t seed, uint64_t n, size_t T, i
 void aa_stream_eval_window(const aa_stream *s, uint64_t i, uint64_t n_windows, size_t T,
                            int32_t *ids, int32_t *targets);
 
-/* Compact vocabulary: ids that occur anywhere in the file, ascending. *out_map has vocab entries
- * (-1: absent), *out_ids has *out_n. Heap-owned by the caller. */
+/* Compact vocabulary of n ascending ids below vocab: map has vocab entries (-1: absent), to be
+ * freed by the caller. */
+aa_status aa_compact_map(const int32_t *ids, size_t n, uint64_t vocab, int32_t **out_map,
+                         aa_err *err) AA_MUST_USE;
+/* The stream gives ids through map (borrowed; one entry for each id of t). Refuses a stream with
+ * ids that map lacks, to which such a model gives no probability, with their number and the first.
+ */
+aa_status aa_stream_restrict(aa_stream *s, const int32_t *map, const aa_tokenizer *t,
+                             aa_err *err) AA_MUST_USE;
+
+/* Compact vocabulary of a file: ids that occur anywhere in it, ascending. *out_map has vocab
+ * entries (-1: absent), *out_ids has *out_n. Heap-owned by the caller. */
 aa_status aa_compact_vocabulary(const aa_tokens *t, uint64_t vocab, int32_t eos, int32_t **out_map,
                                 int32_t **out_ids, size_t *out_n, aa_err *err) AA_MUST_USE;
 

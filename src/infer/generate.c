@@ -7,7 +7,6 @@
 #include "infer/infer.h"
 #include "sys/sys.h"
 
-#include <math.h>
 #include <string.h>
 
 /* ---- what may be shown ----------------------------------------------------------------------- */
@@ -128,10 +127,8 @@ static aa_status prefill(aa_session *s, size_t n, aa_err *err) {
 }
 
 static int32_t draw(aa_session *s, const aa_generation *g, size_t n_read, uint64_t index) {
-    size_t V = (size_t)s->model->config.vocab;
-    for (size_t i = 0; s->banned && i < V; i++)
-        if (s->banned[i]) s->logits[i] = (aa_real)-INFINITY;
-    return aa_sample(&g->sampling, s->logits, V, s->history, n_read, index, s->scratch);
+    return aa_sample(&g->sampling, s->logits, (size_t)s->model->config.vocab, s->history, n_read,
+                     index, s->scratch);
 }
 
 /* Adds a token's text; true when the generation is to end, with the reason. */

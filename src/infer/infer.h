@@ -27,8 +27,6 @@ typedef struct aa_session {
     struct aa_session_owned *owned; /* what aa_session_open made; NULL when borrowed */
     const int32_t *active_ids;      /* compact vocabulary, or NULL */
     const int32_t *compact_map;
-    const unsigned char *banned;    /* [V] not 0: never to be drawn. NULL: all may be. A model
-                                       written from a compact vocabulary has untrained rows */
 } aa_session;
 
 /* Opens a model (run directory, checkpoint directory, model file) for generation and evaluation.

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/memory.h"
+#include "data/batch.h"
 
 enum {
     PREFILL_CHUNK = 256
@@ -15,7 +16,7 @@ struct aa_session_owned {
     aa_arena arena; /* of the model */
     aa_model model;
     aa_tokenizer *tokenizer;
-    unsigned char *banned;
+    int32_t *active_ids, *compact_map;
 };
 
 static aa_status lay_out(aa_session *s, size_t capacity, aa_err *err) {
@@ -51,20 +52,6 @@ aa_status aa_session_init(aa_session *out, aa_model *m, const aa_tokenizer *t, a
     if (st) aa_session_close(&s);
     else *out = s;
     return st;
-}
-
-/* Ids that were never trained: all but the active
- * ones of a compact vocabulary that was expanded. */
-static aa_status ban_inactive(struct aa_session_owned *o, const aa_source *src, aa_err *err) {
-    size_t V = (size_t)src->config.vocab;
-    if (!src->active_ids || src->n_active >= V) return AA_OK;
-    o->banned = aa_arena_new(&o->arena, unsigned char, V);
-    if (!o->banned) return aa_arena_status(&o->arena, err);
-    memset(o->banned, 1, V);
-    for (size_t i = 0; i < src->n_active; i++)
-        if (src->active_ids[i] >= 0 && (size_t)src->active_ids[i] < V)
-            o->banned[src->active_ids[i]] = 0;
-    return AA_OK;
 }
 
 static size_t n_pos_of(const aa_config *c, size_t capacity) {
@@ -116,13 +103,19 @@ static aa_status load(struct aa_session_owned *o, aa_source *src, aa_cpu *cpu, s
     AA_TRY(aa_model_init(&o->model, &src->config, AA_MODEL_PARAMS | AA_MODEL_PACKED, n_pos, cpu,
                          &o->arena, err));
     AA_TRY(aa_source_load(src, &o->model, err));
-    return ban_inactive(o, src, err);
+    if (!src->active_ids) return AA_OK;
+    AA_TRY(aa_compact_map(src->active_ids, src->n_active, src->full_vocab, &o->compact_map, err));
+    o->active_ids = src->active_ids;
+    src->active_ids = NULL;
+    return AA_OK;
 }
 
 static void owned_free(struct aa_session_owned *o) {
     if (!o) return;
     aa_tokenizer_free(o->tokenizer);
     aa_arena_release(&o->arena);
+    aa_heap_free(o->active_ids);
+    aa_heap_free(o->compact_map);
     aa_heap_free(o);
 }
 
@@ -138,13 +131,14 @@ aa_status aa_session_open(aa_session *out, const char *path, aa_cpu *cpu, size_t
         aa_source_close(src);
     }
     aa_session s;
-    if (!st) st = aa_session_init(&s, &o->model, o->tokenizer, cpu, capacity, NULL, NULL, err);
+    if (!st)
+        st = aa_session_init(&s, &o->model, o->tokenizer, cpu, capacity, o->active_ids,
+                             o->compact_map, err);
     if (st) {
         owned_free(o);
         return st;
     }
     s.owned = o;
-    s.banned = o->banned;
     *out = s;
     return AA_OK;
 }

@@ -62,8 +62,10 @@ void aa_score_close(aa_score *e) {
 aa_status aa_score_run(const aa_score *score, aa_session *s, double *window_loss,
                        aa_eval_result *out, aa_err *err) {
     aa_arena arena;
+    aa_stream stream = score->stream;      /* the same ranges, with the ids of this model */
+    if (s->compact_map) AA_TRY(aa_stream_restrict(&stream, s->compact_map, s->tokenizer, err));
     aa_arena_init(&arena, "evaluation");
-    aa_evaluator ev = {.model = s->model, .backend = &s->backend, .stream = &score->stream,
+    aa_evaluator ev = {.model = s->model, .backend = &s->backend, .stream = &stream,
                        .tokenizer = s->tokenizer, .active_ids = s->active_ids,
                        .T = score->T, .n_windows = score->n_windows};
     ev.max_B = score->T >= PASS_TOKENS ? 1 : PASS_TOKENS / score->T;

@@ -152,6 +152,42 @@ def compact_vocabulary_with_long_windows():
     check(len(value["ids"]) == 5 or value["stop_reason"] == "eos", f"generated {value}")
 
 
+def compact():
+    """A run with a compact vocabulary, made once, and the loss of its best checkpoint."""
+    if not os.path.exists("compact"):
+        done(*tiny_run("compact", "--compact-vocab", "--budget", "30steps", "--eval-every",
+                       "15steps", "--lr", "0.01"))
+    return "compact", [e for e in journal("compact") if e["event"] == "eval" and e["best"]][-1]
+
+
+@case
+def eval_after_train():
+    """On the validation text: what the journal says, of a compact vocabulary, too."""
+    full = trained(), [e for e in journal(trained()) if e["event"] == "eval" and e["best"]][-1]
+    for run_dir, said in (full, compact()):
+        value = done("eval", run_dir, "--data", "text.txt", "--part", "valid", "--tokens",
+                     said["eval_tokens"], "--json").json()
+        check(value["tokens"] == said["eval_tokens"], f"{run_dir}: {value} {said}")
+        for key in ("loss", "loss_stderr", "bits_per_byte", "perplexity"):
+            check(abs(value[key] - said[key]) <= 1e-6 * said[key],
+                  f"{run_dir}: {key} is {value[key]}, the journal says {said[key]}")
+    value = done("eval", "compact", "--against", "run", "--data", "text.txt", "--part", "valid",
+                 "--tokens", said["eval_tokens"], "--json").json()
+    check(abs(value["against"]["loss"] - full[1]["loss"]) <= 1e-6 * full[1]["loss"], f"{value}")
+
+
+@case
+def texts_beyond_a_compact_vocabulary():
+    """Impossible to the model: refused, with how much of the text it is."""
+    run_dir, _ = compact()
+    text = write_text("beyond.txt", 40000)
+    with open(text, "a", encoding="utf-8") as f:
+        f.write("Qx?\n")
+    refused(run("eval", run_dir, "--data", "beyond.txt"), 2, "3 of", "compact", "'Q'", "leave")
+    refused(run("generate", run_dir, "--prompt", "Ann? "), 1, "'?'", "vocabulary")
+    done("eval", trained(), "--data", "beyond.txt")
+
+
 @case
 def missing_files():
     refused(run("train", "--data", "nowhere.txt", "--out", "bad", *TINY, "--budget", "2steps"), 1,

@@ -86,12 +86,33 @@ def text_file():
     return "text.jsonl"
 
 
+def active(where):
+    """The ids a compact vocabulary was trained with, or None."""
+    path = pathlib.Path(where, "active_vocabulary.json")
+    return json.loads(path.read_text())["active_ids"] if path.exists() else None
+
+
+def as_trained(where, logits):
+    """Without the stand-in rows of a compact vocabulary, none of which may win."""
+    ids = active(where)
+    if not ids:
+        return logits
+    kept = torch.full_like(logits, -torch.inf)
+    kept[..., ids] = logits[..., ids]
+    check((kept.max(-1).values == logits.max(-1).values).all(), f"{where}: a stand-in row wins")
+    return kept
+
+
 def same_logits(where, model, tokenizer):
     """What follows each of six prompts, three of them longer than 64 bytes."""
     worst = 0.0
-    for prompt in ("A", "Once upon a time", "Zoë's 猫:\n\n  12345 \tnaïve 👍🏽 cafés!",
-                   "It was a warm day. " * 5, "Rain? " * 20,
-                   "The mole dug and dug, and then it slept until the spring came. " * 4):
+    prompts = ("A", "Once upon a time", "Zoë's 猫:\n\n  12345 \tnaïve 👍🏽 cafés!",
+               "It was a warm day. " * 5, "Rain? " * 20,
+               "The mole dug and dug, and then it slept until the spring came. " * 4)
+    if active(where):                        # it knows the words of its text alone
+        prompts = ("Ann", "Zoë saw a red", "Tom took his hat.\n" * 9, "Mia found two apples.\n",
+                   "Bob liked the old boat.\nAnn lost a small bird.\n" * 4, "Bob saw a red ball.")
+    for prompt in prompts:
         done("generate", where, "--prompt", prompt, "--tokens", "1", "--logits", "l.safetensors")
         ours = load_file("l.safetensors")
         if tokenizer:
@@ -99,9 +120,11 @@ def same_logits(where, model, tokenizer):
             check(ours["ids"].tolist() == ids, f"{where}: {prompt!r} is cut differently: "
                   f"{ours['ids'].tolist()}, {type(tokenizer).__name__} says {ids}")
             check(tokenizer.decode(ids) == prompt, f"{where}: {tokenizer.decode(ids)!r}")
-        theirs = model(ours["ids"].long()[None]).logits[0, -1]
+        theirs = as_trained(where, model(ours["ids"].long()[None]).logits[0, -1])
         check(ours["logits"].shape == theirs.shape, f"{where}: logits {ours['logits'].shape}")
-        off = (ours["logits"] - theirs).abs().max().item()
+        known = theirs.isfinite()
+        check((ours["logits"].isfinite() == known).all(), f"{where}: other ids have logits")
+        off = (ours["logits"] - theirs)[known].abs().max().item()
         check(off <= TOLERANCE, f"{where}: logits differ by {off:.2e} after {prompt[:20]!r}")
         worst = max(worst, off)
     return worst
@@ -112,19 +135,21 @@ def same_loss(where, model, tokenizer):
     text = pathlib.Path("text.txt").read_text(encoding="utf-8")
     row = torch.tensor([tokenizer(text)["input_ids"] + [tokenizer.eos_token_id] if tokenizer
                         else list(text.encode()) + [256]])
-    theirs = torch.nn.functional.cross_entropy(model(row).logits[0, :-1], row[0, 1:]).item()
+    logits = as_trained(where, model(row).logits[0, :-1])
+    theirs = torch.nn.functional.cross_entropy(logits, row[0, 1:]).item()
     check(abs(loss - theirs) <= TOLERANCE, f"{where}: loss {loss:.7f}, transformers {theirs:.7f}")
 
 
 def same_greedy_text(where, model, tokenizer):
-    prompt = "Once there was a small bird who lost its hat. " * 2
+    prompt = ("Ann saw a small bird.\nBob lost his hat.\n" if active(where) else
+              "Once there was a small bird who lost its hat. ") * 2
     ours = done("generate", where, "--prompt", prompt, "--tokens", TOKENS, "--greedy",
                 "--ignore-eos", "--json").json()
     ids = ours["prompt_ids"]
     expected = tokenizer(prompt)["input_ids"] if tokenizer else list(prompt.encode())
     check(ids[-len(expected):] == expected, f"{where}: prompt ids {ids}")
     check(len(ours["ids"]) == TOKENS, f"{where}: {len(ours['ids'])} tokens")
-    logits = model(torch.tensor([ids + ours["ids"]])).logits[0, len(ids) - 1:-1]
+    logits = as_trained(where, model(torch.tensor([ids + ours["ids"]])).logits[0, len(ids) - 1:-1])
     (best, second), theirs = logits.topk(2).values.T, logits.argmax(-1)
     same = TOKENS
     for i, (mine, other) in enumerate(zip(ours["ids"], theirs.tolist())):

@@ -142,12 +142,43 @@ static void test_compact(void **state) {
     assert_int_equal(aa_compact_vocabulary(&k, 20, 7, &map, &list, &n, &err), AA_EFORMAT);
 }
 
+/* A text with ids that a compact vocabulary lacks is refused, part by part. */
+static void test_restrict(void **state) {
+    (void)state;
+    aa_err err = {0};
+    aa_tokens k = tokens();
+    for (uint64_t i = 0; i < k.n_tokens; i++) ids[i] = (uint16_t)('a' + i % 5);
+    ids[document[3] + 1] = 'z';         /* in the validation part */
+    static const int32_t active[] = {'a', 'b', 'c', 'd', 'e'};
+    aa_tokenizer *t;
+    aa_stream valid, train;
+    int32_t *map = NULL, got[2];
+    check_ok(aa_tokenizer_new_bytes(&t, &err));
+    check_ok(aa_compact_map(active, 5, aa_tokenizer_vocab(t), &map, &err));
+    for (int32_t id = 0; id < (int32_t)aa_tokenizer_vocab(t); id++)
+        assert_int_equal(map[id], id >= 'a' && id <= 'e' ? id - 'a' : -1);
+    check_ok(aa_stream_init(&valid, &k, AA_PART_VALID, &err));
+    check_ok(aa_stream_init(&train, &k, AA_PART_TRAIN, &err));
+    check_ok(aa_stream_restrict(&train, map, t, &err));
+    aa_stream_read(&train, 0, 2, got);
+    assert_int_equal(got[1], (got[0] + 1) % 5);
+    assert_int_equal(aa_stream_restrict(&valid, map, t, &err), AA_EUSAGE);
+    assert_non_null(strstr(err.message, "1 of "));
+    assert_non_null(strstr(err.message, "'z'"));
+    assert_null(valid.map);
+    aa_stream_release(&valid);
+    aa_stream_release(&train);
+    aa_tokenizer_free(t);
+    aa_heap_free(map);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stream),
         cmocka_unit_test(test_windows),
         cmocka_unit_test(test_eval_windows),
         cmocka_unit_test(test_compact),
+        cmocka_unit_test(test_restrict),
     };
     return cmocka_run_group_tests_name("unit_batch", tests, NULL, NULL);
 }

@@ -393,11 +393,21 @@ static void test_compact_vocabulary(void **state) {
         assert_false(exact);
         assert_int_equal(files.n, 4);
         check_ok(aa_source_open(&s, dir, &err));
-        assert_int_equal(s->config.vocab, 20);
+        assert_int_equal(s->config.vocab, 11);
+        assert_int_equal(s->full_vocab, 20);
         assert_int_equal(s->n_active, 11);
         assert_memory_equal(s->active_ids, active, sizeof active);
         aa_source_close(s);
-        check_ok(load(dir, &b, &err));
+        check_ok(load(dir, &b, &err));           /* the model as it was trained */
+        assert_int_equal(b.model.config.vocab, 11);
+        check_same_bits("embedding", b.model.embedding->data, a.model.embedding->data, 11 * 24 * 4);
+        check_same_bits("head", b.model.head.weight->data, a.model.head.weight->data, 11 * 24 * 4);
+        aa_arena_release(&b.arena);
+        char *list = aa_path_join(dir, "active_vocabulary.json");
+        assert_int_equal(remove(list), 0);
+        aa_heap_free(list);
+        check_ok(load(dir, &b, &err));           /* as other programs see it */
+        assert_int_equal(b.model.config.vocab, 20);
         for (size_t id = 0; id < 20; id++) {
             size_t from = LOWEST;
 
@@ -686,13 +696,20 @@ static void test_tokenizer(void **state) {
         assert_int_equal(aa_tokenizer_vocab(t), 257);
         assert_int_equal(aa_tokenizer_kind_of(t), AA_TOKENIZER_BYTES);
         aa_tokenizer_free(t);
-        s->config.vocab = 256;
+        s->full_vocab = 256;
         assert_int_not_equal(aa_source_tokenizer(s, &t, &err), AA_OK);
         assert_non_null(strstr(err.message, "256"));
         err = (aa_err){0};
         aa_source_close(s);
         aa_arena_release(&a.arena);
     }
+    /* Ids of a compact vocabulary beyond the tokenizer's could not be written again. */
+    put(dir, "active_vocabulary.json", "{\"full_vocab\":300,\"active_ids\":[3,299]}");
+    check_ok(aa_source_open(&s, dir, &err));
+    assert_int_equal(aa_source_tokenizer(s, &t, &err), AA_EFORMAT);
+    assert_non_null(strstr(err.message, "active_vocabulary.json"));
+    err = (aa_err){0};
+    aa_source_close(s);
     json_t *o = NULL;
     char *path = aa_path_join(dir, "config.json");
     check_ok(aa_json_load(&o, path, &err));
