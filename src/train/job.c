@@ -173,6 +173,29 @@ static aa_status choose_tokenizer(aa_job *job, const char *source, aa_source *ba
     return AA_OK;
 }
 
+/* A base with a compact vocabulary hands it on, with its tokenizer: other ids have no rows. */
+static aa_status keep_compact(aa_job *job, aa_source *base, size_t trained, aa_err *err) {
+    bool other = trained > 0;
+    if (!base || !base->active_ids) return AA_OK;
+    if (job->tokenizer) {
+        aa_tokenizer *own;
+        AA_TRY(aa_source_tokenizer(base, &own, err));
+        other = !aa_digest_equal(aa_tokenizer_digest(own), aa_tokenizer_digest(job->tokenizer));
+        aa_tokenizer_free(own);
+    }
+    if (other)
+        return aa_fail(err, AA_EUSAGE,
+                       "--tokenizer %s: the compact vocabulary of '%s' is one of its own "
+                       "tokenizer; leave the option out",
+                       job->o->tokenizer, base->path);
+    AA_TRY(aa_compact_map(base->active_ids, base->n_active, base->full_vocab, &job->compact_map,
+                          err));
+    job->active_ids = base->active_ids;
+    job->n_active = base->n_active;
+    base->active_ids = NULL;
+    return AA_OK;
+}
+
 /* ---- tokens ---------------------------------------------------------------------------------- */
 
 static aa_digest tokens_identity(const aa_tokens *t) {
@@ -363,7 +386,10 @@ static aa_status batch_shape(aa_job *job, aa_err *err) {
 static aa_status open_streams(aa_job *job, aa_err *err) {
     AA_TRY(aa_stream_init(&job->train, &job->tokens, AA_PART_TRAIN, err));
     AA_TRY(aa_stream_init(&job->valid, &job->tokens, AA_PART_VALID, err));
-    job->train.map = job->valid.map = job->compact_map;
+    if (job->compact_map) {
+        AA_TRY(aa_stream_restrict(&job->train, job->compact_map, job->tokenizer, err));
+        AA_TRY(aa_stream_restrict(&job->valid, job->compact_map, job->tokenizer, err));
+    }
     uint64_t windows = aa_stream_windows(&job->train, job->T);
     if (!windows)
         return aa_fail(err, AA_EUSAGE,
@@ -400,6 +426,7 @@ static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks
     bool vocab_known = dry && (aa_opts_from(job->opts, "vocab") != AA_FROM_DEFAULT ||
                                (!o->data && job->config.vocab > 0));
     if (!vocab_known) AA_TRY(choose_tokenizer(job, *source, *base, &job->tokenizer, &trained, err));
+    AA_TRY(keep_compact(job, *base, trained, err));
     if (dry) {
         if (*source && !vocab_known && !job->tokenizer && !trained)
             AA_TRY(open_token_file(job, *source, err));

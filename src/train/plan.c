@@ -51,7 +51,7 @@ static aa_status measure_session(const aa_job *job, aa_cpu *cpu, uint64_t *out, 
     aa_kv kv;
     aa_activations *a;
     *out = 0;
-    if (job->o->sample_every.value <= 0 && !job->o->compact_vocab) return AA_OK;
+    if (job->o->sample_every.value <= 0 && !job->o->compact_vocab && !job->n_active) return AA_OK;
     aa_arena_init_measure(&model_arena, "model");
     aa_arena_init_measure(&arena, "session");
     AA_TRY(aa_model_init(&m, &job->config, AA_MODEL_PARAMS, job->T, cpu, &model_arena, err));

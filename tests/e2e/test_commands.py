@@ -160,6 +160,11 @@ def compact():
     return "compact", [e for e in journal("compact") if e["event"] == "eval" and e["best"]][-1]
 
 
+def active_ids(run_dir):
+    where = pathlib.Path(run_dir) / "last" / "active_vocabulary.json"
+    return json.loads(where.read_text())["active_ids"]
+
+
 @case
 def eval_after_train():
     """On the validation text: what the journal says, of a compact vocabulary, too."""
@@ -186,6 +191,32 @@ def texts_beyond_a_compact_vocabulary():
     refused(run("eval", run_dir, "--data", "beyond.txt"), 2, "3 of", "compact", "'Q'", "leave")
     refused(run("generate", run_dir, "--prompt", "Ann? "), 1, "'?'", "vocabulary")
     done("eval", trained(), "--data", "beyond.txt")
+
+
+@case
+def base_keeps_a_compact_vocabulary():
+    run_dir, said = compact()
+    based = ["train", "--data", "text.txt", "--base", run_dir, "--batch-tokens", "128", "--seed",
+             "8", "--eval-tokens", "256", "--eval-every", "2steps", "--lr", "1e-6"]
+    done(*based, "--out", "on", "--budget", "4steps", "--sample-every", "4steps")
+    check(active_ids("on") == active_ids(run_dir), "the active ids changed")
+    check(len(active_ids("on")) < 60, "the vocabulary is not compact")
+    losses = [e["loss"] for e in journal("on") if e["event"] == "eval"]
+    check(abs(losses[0] - said["loss"]) < 0.01, f"went on at {losses}, the base had {said}")
+    done("train", "--resume", "on", "--budget", "6steps")
+    check(active_ids("on") == active_ids(run_dir), "the active ids changed in a resume")
+    done("train", "--base", "on", *based[1:3], "--out", "on2", "--budget", "2steps", "--seq", "16",
+         "--tokenizer", "bytes")
+    check(active_ids("on2") == active_ids(run_dir), "the active ids changed")
+    plan = done("plan", "--base", run_dir, "--json").json()
+    check(plan["params"] == done("info", run_dir, "--json").json()["params"], f"plan {plan}")
+    other = [*based, "--out", "never", "--budget", "2steps"]
+    refused(run(*other, "--tokenizer", "train:300"), 2, "tokenizer", "compact")
+    write_text("beyond.txt", 40000)
+    with open("beyond.txt", "a", encoding="utf-8") as f:
+        f.write("Q" * 9000)
+    refused(run(*other, "--data", "beyond.txt"), 2, "compact", "'Q'")
+    check(not os.path.exists("never"), "a refused command line left a run directory")
 
 
 @case
