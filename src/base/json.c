@@ -74,7 +74,8 @@ static bool too_deep(const char *s, size_t n) {
     return false;
 }
 
-aa_status aa_json_parse(json_t **out, const char *data, size_t n, const char *name, aa_err *err) {
+static aa_status parse_as(json_t **out, size_t flags, const char *data, size_t n, const char *name,
+                          aa_err *err) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, set_allocator);
     if (n > MAX_BYTES)
@@ -90,7 +91,7 @@ aa_status aa_json_parse(json_t **out, const char *data, size_t n, const char *na
         free_ring(&parse.ring);
         return aa_fail_memory(err, "parsing JSON", n);
     }
-    json_t *o = json_loadb(data ? data : "", n, JSON_REJECT_DUPLICATES, &e);
+    json_t *o = json_loadb(data ? data : "", n, flags, &e);
     parse.active = false;
     leave(&parse.ring);
     if (!o)
@@ -98,6 +99,15 @@ aa_status aa_json_parse(json_t **out, const char *data, size_t n, const char *na
                        e.text);
     *out = o;
     return AA_OK;
+}
+
+aa_status aa_json_parse(json_t **out, const char *data, size_t n, const char *name, aa_err *err) {
+    return parse_as(out, JSON_REJECT_DUPLICATES, data, n, name, err);
+}
+
+aa_status aa_json_parse_nul(json_t **out, const char *data, size_t n, const char *name,
+                            aa_err *err) {
+    return parse_as(out, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, data, n, name, err);
 }
 
 aa_status aa_json_load(json_t **out, const char *path, aa_err *err) {

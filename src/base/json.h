@@ -12,6 +12,9 @@
  * depth > 256 and sizes over 1 GiB. `name` is for messages. */
 aa_status aa_json_parse(json_t **out, const char *data, size_t n, const char *name,
                         aa_err *err) AA_MUST_USE;
+/* The same, but strings may hold NUL: what json_string_length is for. */
+aa_status aa_json_parse_nul(json_t **out, const char *data, size_t n, const char *name,
+                            aa_err *err) AA_MUST_USE;
 aa_status aa_json_load(json_t **out, const char *path, aa_err *err) AA_MUST_USE;
 /* Frees what jansson's json_dumps returned. */
 void aa_json_free(char *dump);

@@ -63,7 +63,7 @@ void cli_progress_init(cli_progress *p, bool quiet);
 void cli_progress_release(cli_progress *p);
 void cli_progress_step(void *ctx, const aa_train_progress *t);
 void cli_progress_eval(void *ctx, const aa_train_progress *t, const aa_eval_result *r, bool best);
-void cli_progress_sample(void *ctx, uint64_t step, const char *text);
+void cli_progress_sample(void *ctx, uint64_t step, const aa_text *text);
 void cli_progress_message(void *ctx, const char *line);
 bool cli_progress_stop(void *ctx);
 

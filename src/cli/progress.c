@@ -113,11 +113,15 @@ void cli_progress_eval(void *ctx, const aa_train_progress *t, const aa_eval_resu
     fflush(stderr);
 }
 
-void cli_progress_sample(void *ctx, uint64_t step, const char *text) {
+void cli_progress_sample(void *ctx, uint64_t step, const aa_text *text) {
     cli_progress *p = ctx;
     if (p->quiet) return;
     clear_line(p);
-    fprintf(stderr, "step %-7llu sample: %s\n", (unsigned long long)step, text);
+    fprintf(stderr, "step %-7llu sample: ", (unsigned long long)step);
+    for (size_t i = 0; i < text->len; i++)
+        if (text->data[i]) fputc(text->data[i], stderr);
+        else fputs("\xE2\x90\x80", stderr); /* NUL would not show: its picture */
+    fputc('\n', stderr);
 }
 
 void cli_progress_message(void *ctx, const char *line) {

@@ -99,10 +99,20 @@ static aa_status read_sample(reader *r, const json_t *o, aa_err *err) {
     const char *text = NULL;
     AA_TRY(need_count(o, "step", r, &s.step, err));
     AA_TRY(aa_json_str(o, "text", r->name, "", &text, err));
+    size_t n = json_string_length(json_object_get(o, "text"));
     AA_TRY(
         grow(&j->samples, j->n_samples, &r->samples_room, sizeof s, "the journal's samples", err));
-    s.text = aa_heap_strdup(text);
-    if (!s.text) return aa_fail_memory(err, "a sample of the journal", strlen(text) + 1);
+    aa_text shown = {0};
+    for (size_t at = 0, len; at <= n; at += len + 1) {
+        len = strlen(text + at);
+        aa_text_add_bytes(&shown, text + at, len);
+        if (at + len < n) aa_text_add(&shown, "\xE2\x90\x80");
+    }
+    s.text = shown.data;
+    if (shown.failed || !s.text) {
+        aa_text_release(&shown);
+        return aa_fail_memory(err, "a sample of the journal", n + 1);
+    }
     j->samples[j->n_samples++] = s;
     return AA_OK;
 }
@@ -150,7 +160,7 @@ static aa_status read_lines(reader *r, const char *path, const char *data, size_
         r->name = name;
         json_t *event = NULL;
         aa_err line_err = {0};
-        aa_status st = aa_json_parse(&event, line, n, name, &line_err);
+        aa_status st = aa_json_parse_nul(&event, line, n, name, &line_err);
         if (st == AA_EFORMAT && last) {
             r->j->n_skipped++;
             break;

@@ -37,7 +37,7 @@ typedef struct aa_report_eval {
 
 typedef struct aa_report_sample {
     uint64_t step;
-    char *text;
+    char *text;             /* NUL in it became its picture, U+2400 */
 } aa_report_sample;
 
 typedef struct aa_journal { /* a journal in memory; release with aa_journal_release */

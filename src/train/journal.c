@@ -144,10 +144,12 @@ aa_status aa_journal_eval(aa_journal_writer *w, const aa_train_progress *p, cons
     return put(w, err);
 }
 
-aa_status aa_journal_sample(aa_journal_writer *w, uint64_t step, const char *text, aa_err *err) {
+aa_status aa_journal_sample(aa_journal_writer *w, uint64_t step, const aa_text *text,
+                            aa_err *err) {
     begin(w, "sample");
     whole(w, "step", step);
-    string(w, "text", text);
+    aa_text_json_key(&w->line, "text");
+    aa_text_json_string(&w->line, text->len ? text->data : "", text->len);
     return put(w, err);
 }
 

@@ -27,7 +27,7 @@ aa_status aa_journal_step(aa_journal_writer *w, const aa_train_progress *p, doub
                           aa_err *err) AA_MUST_USE;
 aa_status aa_journal_eval(aa_journal_writer *w, const aa_train_progress *p, const aa_eval_result *r,
                           bool best, aa_err *err) AA_MUST_USE;
-aa_status aa_journal_sample(aa_journal_writer *w, uint64_t step, const char *text,
+aa_status aa_journal_sample(aa_journal_writer *w, uint64_t step, const aa_text *text,
                             aa_err *err) AA_MUST_USE;
 aa_status aa_journal_end(aa_journal_writer *w, const char *reason, const aa_train_result *r,
                          aa_err *err) AA_MUST_USE;

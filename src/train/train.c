@@ -252,8 +252,8 @@ static aa_status write_sample(run *r, aa_err *err) {
     aa_text_add(&all, prompt);
     aa_text_add_bytes(&all, out.text.data, out.text.len);
     aa_status st = aa_text_status(&all, err);
-    if (!st && r->hooks->sampled) r->hooks->sampled(r->hooks->ctx, r->at.step, all.data);
-    if (!st) st = aa_journal_sample(&r->journal, r->at.step, all.data, err);
+    if (!st && r->hooks->sampled) r->hooks->sampled(r->hooks->ctx, r->at.step, &all);
+    if (!st) st = aa_journal_sample(&r->journal, r->at.step, &all, err);
     aa_text_release(&all);
     aa_generated_release(&out);
     return st;

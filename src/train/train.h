@@ -117,7 +117,7 @@ typedef struct aa_train_hooks {            /* all optional; called on the traini
     void (*message)(void *ctx, const char *line);
     void (*progress)(void *ctx, const aa_train_progress *p);            /* every update */
     void (*evaluated)(void *ctx, const aa_train_progress *p, const aa_eval_result *r, bool best);
-    void (*sampled)(void *ctx, uint64_t step, const char *text);
+    void (*sampled)(void *ctx, uint64_t step, const aa_text *text);
     bool (*stop)(void *ctx);               /* true: write a checkpoint and return AA_EINTERRUPTED */
 } aa_train_hooks;
 

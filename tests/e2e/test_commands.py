@@ -220,6 +220,19 @@ def base_keeps_a_compact_vocabulary():
 
 
 @case
+def samples_with_zero_bytes():
+    """Whole in the journal, and shown as a picture everywhere else."""
+    pathlib.Path("zeros.txt").write_bytes(b"on\0e two\n" * 4000)
+    result = done(*tiny_run("zeros", "--budget", "60steps", "--lr", "0.01", "--sample-every",
+                            "60steps", data="zeros.txt"))
+    text = [e["text"] for e in journal("zeros") if e["event"] == "sample"][-1]
+    check("n\0e" in text and len(text) > 60, f"the sample in the journal is {text!r}")
+    for where, shown in (("the terminal", result.err), ("the report", done("report", "zeros").out),
+                         ("the page", pathlib.Path("zeros/report.html").read_text())):
+        check("n␀e" in shown and "\0" not in shown, f"{where} does not show it: {shown[-500:]!r}")
+
+
+@case
 def missing_files():
     refused(run("train", "--data", "nowhere.txt", "--out", "bad", *TINY, "--budget", "2steps"), 1,
             "nowhere.txt")

@@ -35,7 +35,7 @@ static const char whole_run[] =
     "\"grad_norm\":1.5,\"time\":{\"wall_s\":2,\"tokens_per_s\":500,\"share_of_peak\":0.5}}\n"
     "{\"event\":\"eval\",\"step\":10,\"tokens\":1000,\"loss\":3.6,\"loss_stderr\":0.1,"
     "\"bits_per_byte\":1.5,\"best\":true,\"time\":{\"wall_s\":2.5}}\n"
-    "{\"event\":\"sample\",\"step\":10,\"text\":\"a \\\"b\\\"\\nc\"}\n"
+    "{\"event\":\"sample\",\"step\":10,\"text\":\"a \\\"b\\\"\\nc\\u0000\\u0000d\\u0000\"}\n"
     "{\"event\":\"weather\",\"sun\":true}\n"
     "{\"event\":\"step\",\"step\":20,\"tokens\":2000,\"epoch\":1,\"loss\":null,\"lr\":0.002,"
     "\"time\":{\"wall_s\":4}}\n"
@@ -60,7 +60,9 @@ static void test_a_whole_run(void **state) {
     assert_true(isnan(j.steps[1].tokens_per_s));
     assert_true(j.evals[0].loss == 3.6 && j.evals[0].loss_stderr == 0.1 && j.evals[0].best);
     assert_true(j.evals[0].bits_per_byte == 1.5 && j.evals[0].wall_s == 2.5);
-    assert_string_equal(j.samples[0].text, "a \"b\"\nc");
+    assert_string_equal(j.samples[0].text,
+                        "a \"b\"\nc\xE2\x90\x80\xE2\x90\x80"
+                        "d\xE2\x90\x80");
     aa_journal_release(&j);
 }
 
