@@ -16,7 +16,10 @@ static const aa_config tied = {SHAPE, .tied = true};
 static const aa_config qwen3 = {SHAPE, .arch = AA_ARCH_QWEN3, .tied = true};
 static const aa_config biased = {SHAPE, .qkv_bias = true, .out_bias = true, .mlp_bias = true,
                                  .residual_scale = 0.5};
-static const aa_config *const configs[] = {&untied, &tied, &qwen3, &biased};
+static const aa_config ranked = {SHAPE, .tied = true, .head_rank = 10, .head_full = 37};
+static const aa_config ranked_head = {SHAPE, .head_rank = 47, .head_full = 1};
+static const aa_config *const configs[] = {&untied, &tied,   &qwen3,
+                                           &biased, &ranked, &ranked_head};
 
 enum { N_CONFIGS = sizeof configs / sizeof *configs, T = 19 };
 
