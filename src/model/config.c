@@ -82,6 +82,7 @@ static void check_arch(const aa_config *c, aa_text *problems) {
 }
 
 static void check_head(const aa_config *c, aa_text *problems) {
+    if (c->dim < 1 || c->vocab < 1) return;      /* named already */
     if (c->head_rank == 0 && c->head_full != 0)
         aa_text_add(problems, "; head-full is for a low-rank head: give head-rank too");
     if (c->head_rank == 0) return;

@@ -28,9 +28,9 @@ typedef struct aa_config {
 
 const char *aa_arch_name(int arch);              /* "llama", "qwen2", "qwen3" */
 
-/* Fills what is 0 from the rest (head_full = 2000 of a low-rank head, head_dim = dim/heads, kv_heads = heads, ffn ~ 8/3 dim rounded up
- * to 64, what the architecture fixes: qwen2 biases, qwen3 q/k norm) and checks every range and
- * divisibility; all problems are named in one message. */
+/* Fills what is 0 from the rest (head_dim = dim/heads, kv_heads = heads, ffn ~ 8/3 dim rounded up
+ * to 64, head_full = 2000 of a low-rank head, what the architecture fixes: qwen2 biases, qwen3 q/k
+ * norm) and checks every range and divisibility; all problems are named in one message. */
 aa_status aa_config_resolve(aa_config *c, aa_err *err) AA_MUST_USE;
 
 uint64_t aa_config_params(const aa_config *c);

@@ -47,7 +47,7 @@ typedef struct aa_model {
     size_t n_tensors; aa_tensor *tensors; /* the parameter table, in memory order */
     aa_tensor *embedding, *norm_final;
     aa_linear head;                       /* weight == embedding when tied; [V,C], or [N,C] and */
-    aa_linear basis, code;                /* [R,C] [V-N,R]: a low-rank head (table.c); else empty */
+    aa_linear basis, code;                /* [R,C], [V-N,R]; else empty: table.c */
     aa_block *blocks;                     /* [layers] */
     aa_real *params, *grads;              /* [span] each: all rows, and zeros in alignment gaps */
     size_t span;
@@ -60,7 +60,7 @@ typedef enum { AA_MODEL_PARAMS = 0, AA_MODEL_GRADS = 1, AA_MODEL_PACKED = 2 } aa
 
 /* The parameter table without memory: names, kinds, shapes. Table order: embedding; per block
  * norm_attn, q, k, v (then their biases), o (bias), q_norm, k_norm, norm_ffn, gate, up (biases),
- * down (bias); final norm; head if untied. A low-rank head is three rows: those of full width, code,
+ * down (bias); final norm; head if untied. A low-rank head is three rows: of full width, code and
  * basis. Call with rows NULL to count. */
 size_t aa_model_rows(const aa_config *c, aa_tensor *rows, size_t max);
 

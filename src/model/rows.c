@@ -71,7 +71,8 @@ typedef void visit_fn(void *ctx, size_t i, const aa_tensor *row, bool joined);
 static size_t visit_head(const aa_config *c, size_t n, visit_fn *visit, void *ctx) {
     const aa_kind kind = c->tied ? AA_KIND_EMBEDDING : AA_KIND_HEAD;
     const shape rows[] = {{HEAD_NAME(c, ".weight"), kind, head_full(c), c->dim, false},
-                          {HEAD_NAME(c, ".code"), kind, c->vocab - head_full(c), c->head_rank, false},
+                          {HEAD_NAME(c, ".code"), kind, c->vocab - c->head_full, c->head_rank,
+                           false},
                           {HEAD_NAME(c, ".basis"), AA_KIND_MATRIX, c->head_rank, c->dim, false}};
     aa_tensor row;
 

@@ -124,7 +124,7 @@ static void coded_backward(aa_model *m, aa_cpu *cpu, const int32_t *ids, const a
 }
 
 static void forget(aa_lookup *k, aa_cpu *cpu, size_t first, size_t n, size_t C) {
-    aa_zero(cpu, k->grads + first * C, n * C);
+    if (n) aa_zero(cpu, k->grads + first * C, n * C);
     for (size_t r = first; r < first + n; r++) k->slot[k->ids[r]] = 0;
 }
 
