@@ -333,7 +333,9 @@ static aa_status write_batches(const aa_job *job, const batches_values *v, aa_er
         for (size_t i = 0; i < n; i++) {
             aa_stream_window(&job->train, (uint64_t)job->o->seed, i, job->T, window,
                              window + job->T);
-            aa_outfile_write(f, which ? window + job->T : window, job->T * sizeof *window);
+            int32_t *row = which ? window + job->T : window;
+            for (size_t t = 0; job->active_ids && t < job->T; t++) row[t] = job->active_ids[row[t]];
+            aa_outfile_write(f, row, job->T * sizeof *row);
         }
     if (!st) st = aa_outfile_commit(f, NULL, err);
     else if (f) aa_outfile_abort(f);

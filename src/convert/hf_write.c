@@ -1,6 +1,6 @@
 /* convert/hf_write: a model as a Hugging Face directory.
  *
- * Two things our models have and the ecosystem's do not are written away, so that every other
+ * Three things our models have and the ecosystem's do not are written away, so that every other
  * program computes the same numbers without knowing of them:
  *
  *   residual scale s   x + s (W h + b) = x + (sW) h + sb: folded into o_proj and down_proj;
@@ -9,7 +9,9 @@
  *                      that id's, so they can tie with it but never exceed the largest active
  *                      logit. A constant row (zeros, say) would not do: every logit may be below
  *                      its value. The embedding rows of an untied model copy the same id; any would
- *                      do, as these ids are no input the model knows.
+ *                      do, as these ids are no input the model knows;
+ *   low-rank head      its rows multiplied out, in the order of the tokenizer's ids, which is not
+ *                      that of the model.
  *
  * Weights stream row by row through one small buffer: writing needs no memory that grows with the
  * model.
@@ -21,9 +23,9 @@
 #include "convert/convert_int.h"
 #include "formats/safetensors.h"
 
-enum { CHUNK = 1 << 14 };                        /* elements converted at a time */
+enum { CHUNK = 1 << 14, IDS = 64 }; /* elements converted, rows multiplied out at a time */
 
-/* ---- the compact vocabulary, expanded -------------------------------------------------------- */
+/* ---- the vocabulary: expanded, in the order of ids ------------------------------------------- */
 
 static size_t lowest_logit(const float *mean_logit, size_t n) {
     size_t lowest = 0;
@@ -33,27 +35,42 @@ static size_t lowest_logit(const float *mean_logit, size_t n) {
     return lowest;
 }
 
-/* map[id] = row of the model that id's row is copied from. */
-static aa_status expand_map(const aa_hf_options *o, int32_t **out, aa_err *err) {
-    int32_t *map = aa_heap_alloc(o->full_vocab, sizeof *map);
+/* The rows of the token tables that are written: one for each of n_ids ids, copied from row_of[id]
+ * of the model; row_of NULL: as they are. */
+typedef struct vocabulary { int32_t *row_of; size_t n_ids; } vocabulary;
 
-    aa_assert(o->mean_logit && o->n_active >= 1);
-    if (!map) return aa_fail_memory(err, "the vocabulary map", o->full_vocab * sizeof *map);
-    int32_t stand_in = (int32_t)lowest_logit(o->mean_logit, o->n_active);
-    for (size_t id = 0; id < o->full_vocab; id++) map[id] = stand_in;
-    for (size_t i = 0; i < o->n_active; i++) {
-        aa_assert(o->active_ids[i] >= 0 && (size_t)o->active_ids[i] < o->full_vocab);
-        aa_assert(i == 0 || o->active_ids[i] > o->active_ids[i - 1]);
-        map[o->active_ids[i]] = (int32_t)i;
+static aa_status make_vocabulary(const aa_hf_options *o, size_t n_rows, vocabulary *out,
+                                 aa_err *err) {
+    vocabulary v = {.n_ids = o->active_ids ? o->full_vocab : n_rows};
+
+    aa_assert(!o->active_ids || (o->n_active == n_rows && v.n_ids >= n_rows));
+    v.row_of = aa_heap_alloc(v.n_ids, sizeof *v.row_of);
+    if (!v.row_of) return aa_fail_memory(err, "the vocabulary map", v.n_ids * sizeof *v.row_of);
+    if (v.n_ids > n_rows) {
+        aa_assert(o->mean_logit && n_rows >= 1);
+        int32_t stand_in = (int32_t)lowest_logit(o->mean_logit, n_rows);
+        for (size_t id = 0; id < v.n_ids; id++) v.row_of[id] = stand_in;
     }
-    *out = map;
+    for (size_t i = 0; i < n_rows; i++) {
+        size_t id = o->active_ids ? (size_t)o->active_ids[i] : i;
+
+        aa_assert(id < v.n_ids);
+        v.row_of[id] = (int32_t)i;
+    }
+    *out = v;
     return AA_OK;
 }
 
-static void active_json(const aa_hf_options *o, aa_text *t) {
+/* Ascending, in whatever order the model has them. */
+static void active_json(const aa_hf_options *o, const vocabulary *v, aa_text *t) {
+    const char *between = "";
+
     aa_text_printf(t, "{\"full_vocab\": %zu,\n \"active_ids\": [", o->full_vocab);
-    for (size_t i = 0; i < o->n_active; i++)
-        aa_text_printf(t, "%s%d", i ? "," : "", (int)o->active_ids[i]);
+    for (size_t id = 0; id < v->n_ids; id++) {
+        if (o->active_ids[v->row_of[id]] != (int32_t)id) continue;      /* a stand-in */
+        aa_text_printf(t, "%s%zu", between, id);
+        between = ",";
+    }
     aa_text_add(t, "]}\n");
 }
 
@@ -84,39 +101,70 @@ static void write_values(aa_outfile *f, const aa_real *values, size_t n, double 
     }
 }
 
-static aa_status write_tensors(aa_outfile *f, const aa_model *m, const aa_hf_options *o,
-                               const int32_t *map, aa_err *err) {
-    float *chunk = aa_heap_alloc(CHUNK, sizeof *chunk);
+static bool is_low_rank(const aa_model *m, const aa_tensor *t) {
+    return m->basis.n_out && t == m->head.weight;
+}
 
-    if (!chunk) return aa_fail_memory(err, "a conversion buffer", CHUNK * sizeof *chunk);
-    for (size_t i = 0; i < m->n_tensors; i++) {
-        const aa_tensor *t = &m->tensors[i];
+/* Parts of a low-rank head, which is written as one tensor. */
+static bool is_factor(const aa_model *m, const aa_tensor *t) {
+    return t == m->basis.weight || t == m->code.weight;
+}
 
-        if (!map || !aa__is_by_id(t))
-            write_values(f, t->data, aa_tensor_size(t), scale_of(&m->config, t), chunk);
-        else
-            for (size_t id = 0; id < o->full_vocab; id++)
-                write_values(f, t->data + (size_t)map[id] * t->cols, t->cols, 1, chunk);
+static aa_status write_low_rank(aa_outfile *f, const aa_model *m, aa_cpu *cpu, const vocabulary *v,
+                                float *chunk, aa_err *err) {
+    const size_t C = m->head.n_in, R = m->basis.n_out;
+    aa_real *rows = aa_heap_alloc(IDS * (C + R), sizeof *rows);
+
+    aa_assert(cpu);
+    if (!rows) return aa_fail_memory(err, "rows of the head", IDS * (C + R) * sizeof *rows);
+    for (size_t id = 0; id < v->n_ids; id += IDS) {
+        size_t n = v->n_ids - id < IDS ? v->n_ids - id : IDS;
+
+        aa_model_head_rows(m, cpu, v->row_of + id, n, rows + IDS * C, rows);
+        write_values(f, rows, n * C, 1, chunk);
     }
-    aa_heap_free(chunk);
+    aa_heap_free(rows);
     return AA_OK;
 }
 
-static aa_status begin_tensors(aa_outfile *f, const aa_model *m, const aa_hf_options *o,
-                               const int32_t *map, aa_err *err) {
+static aa_status write_tensors(aa_outfile *f, const aa_model *m, const aa_hf_options *o,
+                               const vocabulary *v, aa_err *err) {
+    float *chunk = aa_heap_alloc(CHUNK, sizeof *chunk);
+    aa_status st = AA_OK;
+
+    if (!chunk) return aa_fail_memory(err, "a conversion buffer", CHUNK * sizeof *chunk);
+    for (size_t i = 0; !st && i < m->n_tensors; i++) {
+        const aa_tensor *t = &m->tensors[i];
+
+        if (is_factor(m, t)) continue;
+        if (is_low_rank(m, t)) st = write_low_rank(f, m, o->cpu, v, chunk, err);
+        else if (!v->row_of || !aa__is_by_id(t))
+            write_values(f, t->data, aa_tensor_size(t), scale_of(&m->config, t), chunk);
+        else
+            for (size_t id = 0; id < v->n_ids; id++)
+                write_values(f, t->data + (size_t)v->row_of[id] * t->cols, t->cols, 1, chunk);
+    }
+    aa_heap_free(chunk);
+    return st;
+}
+
+static aa_status begin_tensors(aa_outfile *f, const aa_model *m, const vocabulary *v, aa_err *err) {
     aa_st_entry *entries = aa_heap_alloc(m->n_tensors, sizeof *entries);
+    size_t n = 0;
 
     if (!entries)
         return aa_fail_memory(err, "the list of tensors", m->n_tensors * sizeof *entries);
     for (size_t i = 0; i < m->n_tensors; i++) {
         const aa_tensor *t = &m->tensors[i];
         bool vector = aa_tensor_is_vector(t);
+        size_t rows = v->row_of && aa__is_by_id(t) ? v->n_ids : t->rows;
 
-        entries[i] = (aa_st_entry){.name = t->name, .dtype = AA_DTYPE_F32, .n_dims = vector ? 1 : 2,
-                                   .shape = {vector ? t->cols : t->rows, vector ? 0 : t->cols}};
-        if (map && aa__is_by_id(t)) entries[i].shape[0] = o->full_vocab;
+        if (is_factor(m, t)) continue;
+        entries[n++] = (aa_st_entry){.name = t->name, .dtype = AA_DTYPE_F32,
+                                     .n_dims = vector ? 1 : 2,
+                                     .shape = {vector ? t->cols : rows, vector ? 0 : t->cols}};
     }
-    aa_status st = aa_safetensors_begin(f, entries, m->n_tensors, NULL, 0, err);
+    aa_status st = aa_safetensors_begin(f, entries, n, NULL, 0, err);
     aa_heap_free(entries);
     return st;
 }
@@ -132,15 +180,15 @@ static void note_file(target *d, const char *name, uint64_t size_bytes, aa_diges
 }
 
 static aa_status write_weights(target *d, const aa_model *m, const aa_hf_options *o,
-                               const int32_t *map, aa_err *err) {
+                               const vocabulary *v, aa_err *err) {
     aa_outfile *f = NULL;
     aa_digest digest;
     uint64_t size_bytes = 0;
     char *path = aa_path_join(d->dir, AA__HF_WEIGHTS);
     aa_status st = path ? aa_outfile_open(&f, path, err) : aa_fail_memory(err, "a path", 0);
 
-    if (!st) st = begin_tensors(f, m, o, map, err);
-    if (!st) st = write_tensors(f, m, o, map, err);
+    if (!st) st = begin_tensors(f, m, v, err);
+    if (!st) st = write_tensors(f, m, o, v, err);
     if (!st) {
         size_bytes = aa_outfile_size(f);
         st = aa_outfile_commit(f, &digest, err);
@@ -176,8 +224,8 @@ static void generation_json(const aa_tokenizer *k, aa_text *t) {
     aa_text_add(t, "}\n");
 }
 
-static aa_status write_texts(target *d, const aa_config *c, const aa_hf_options *o, bool expand,
-                             aa_text *t, aa_err *err) {
+static aa_status write_texts(target *d, const aa_config *c, const aa_hf_options *o,
+                             const vocabulary *v, aa_text *t, aa_err *err) {
     AA_TRY(aa_hf_config_json(c, o->tokenizer, t, err));
     AA_TRY(write_text(d, AA__HF_CONFIG, t, err));
     generation_json(o->tokenizer, t);
@@ -188,8 +236,8 @@ static aa_status write_texts(target *d, const aa_config *c, const aa_hf_options 
         AA_TRY(aa_tokenizer_write_config_json(o->tokenizer, (size_t)c->seq, t, err));
         AA_TRY(write_text(d, "tokenizer_config.json", t, err));
     }
-    if (!expand) return AA_OK;
-    active_json(o, t);
+    if (o->n_active == o->full_vocab) return AA_OK;
+    active_json(o, v, t);
     return write_text(d, AA__HF_ACTIVE, t, err);
 }
 
@@ -199,19 +247,18 @@ aa_status aa_hf_write(const char *dir, const aa_model *m, const aa_hf_options *o
     target d = {.dir = dir};
     aa_config c = m->config;
     aa_text t = {0};
-    int32_t *map = NULL;
+    vocabulary v = {0};
 
     if (!o) o = &none;
-    bool expand = o->active_ids != NULL;
-    aa_assert(!expand || (o->n_active == (size_t)c.vocab && o->full_vocab >= o->n_active));
-    if (expand) c.vocab = (int64_t)o->full_vocab;
-    aa_status st = expand ? expand_map(o, &map, err) : AA_OK;
-    if (!st) st = write_texts(&d, &c, o, expand, &t, err);
-    if (!st) st = write_weights(&d, m, o, map, err);
+    bool by_id = o->active_ids || c.head_rank;
+    aa_status st = by_id ? make_vocabulary(o, (size_t)c.vocab, &v, err) : AA_OK;
+    if (!st && by_id) c.vocab = (int64_t)v.n_ids;
+    if (!st) st = write_texts(&d, &c, o, &v, &t, err);
+    if (!st) st = write_weights(&d, m, o, &v, err);
     aa_text_release(&t);
-    aa_heap_free(map);
+    aa_heap_free(v.row_of);
     if (st) return st;
     if (o->files) *o->files = d.files;
-    *out_exact = !expand && c.residual_scale == 1 && sizeof(aa_real) == sizeof(float);
+    *out_exact = !by_id && c.residual_scale == 1 && sizeof(aa_real) == sizeof(float);
     return AA_OK;
 }

@@ -51,17 +51,19 @@ typedef struct aa_hf_files { aa_hf_file file[AA_HF_MAX_FILES]; size_t n; } aa_hf
 
 typedef struct aa_hf_options {
     const aa_tokenizer *tokenizer;       /* NULL: none is written */
-    /* Compact vocabulary: row i of the model is id active_ids[i] of full_vocab ids. Expanded on
-     * writing; the ids are recorded in active_vocabulary.json. */
+    /* Row i of the model is id active_ids[i] of full_vocab ids, in any order; NULL: the rows are
+     * the ids. A compact vocabulary (n_active < full_vocab) is expanded, and its ids are recorded
+     * in active_vocabulary.json. */
     const int32_t *active_ids; size_t n_active; size_t full_vocab;
-    const float *mean_logit;             /* [V] of the compact model, needed when expanding */
+    const float *mean_logit;             /* [V] of the model, needed if n_active < full_vocab */
+    aa_cpu *cpu;                         /* multiplies out a low-rank head, which needs it */
     aa_hf_files *files;                  /* out: what was written, with digests; NULL: not wanted */
 } aa_hf_options;
 
 /* Writes config.json, generation_config.json, model.safetensors, tokenizer.json,
  * tokenizer_config.json into an existing directory. Residual scale is folded into the output
- * projections. *out_exact tells whether model.safetensors holds the very weights (no folding, no
- * expansion). */
+ * projections, a low-rank head multiplied out. *out_exact tells whether model.safetensors holds the
+ * very weights (none of that, and rows in the order of ids). */
 aa_status aa_hf_write(const char *dir, const aa_model *m, const aa_hf_options *o, bool *out_exact,
                       aa_err *err) AA_MUST_USE;
 /* Fails (AA_EUNSUPPORTED) for a model that the architecture's own configuration cannot express: ask

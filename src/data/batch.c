@@ -3,6 +3,7 @@
  * (below T) shifts all windows of that epoch, so that window borders fall elsewhere each time. */
 #include "data/batch.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
 #include "base/rng.h"
@@ -135,30 +136,74 @@ aa_status aa_stream_restrict(aa_stream *s, const int32_t *map, const aa_tokenize
     return AA_OK;
 }
 
+/* How often each id below vocab occurs in a part (AA_PART_COUNT: the file); *out is on the heap. */
+static aa_status count_ids(const aa_tokens *t, aa_part part, uint64_t vocab, uint64_t **out,
+                           aa_err *err) {
+    uint64_t *count = aa_heap_alloc(vocab, sizeof *count);
+    if (!count) return aa_fail_memory(err, "the counts of token ids", vocab * sizeof *count);
+    for (uint64_t d = 0; d < t->n_documents; d++) {
+        if (part != AA_PART_COUNT && t->part[d] != part) continue;
+        for (uint64_t i = t->document[d]; i < t->document[d + 1]; i++) {
+            int32_t id = aa_tokens_at(t, i);
+            if (id >= 0 && (uint64_t)id < vocab) {
+                count[id]++;
+                continue;
+            }
+            aa_heap_free(count);
+            return aa_fail(err, AA_EFORMAT, "token %llu is %d; the vocabulary has %llu",
+                           (unsigned long long)i, id, (unsigned long long)vocab);
+        }
+    }
+    *out = count;
+    return AA_OK;
+}
+
 aa_status aa_compact_vocabulary(const aa_tokens *t, uint64_t vocab, int32_t eos, int32_t **out_map,
                                 int32_t **out_ids, size_t *out_n, aa_err *err) {
+    uint64_t *count = NULL;
+    AA_TRY(count_ids(t, AA_PART_COUNT, vocab, &count, err));
     int32_t *map = aa_heap_alloc(vocab, sizeof *map), *ids = aa_heap_alloc(vocab, sizeof *ids);
-    aa_status st = map && ids ? AA_OK : aa_fail_memory(err, "a compact vocabulary", vocab * 8);
-    for (uint64_t i = 0; !st && i < t->n_tokens; i++) {
-        int32_t id = aa_tokens_at(t, i);
-        if (id < 0 || (uint64_t)id >= vocab)
-            st = aa_fail(err, AA_EFORMAT, "token %llu is %d; the vocabulary has %llu",
-                         (unsigned long long)i, id, (unsigned long long)vocab);
-        else map[id] = 1;
-    }
-    if (!st && eos >= 0 && (uint64_t)eos < vocab) map[eos] = 1;
+    bool memory = map && ids;
     size_t n = 0;
-    for (uint64_t id = 0; !st && id < vocab; id++) {
-        if (map[id]) ids[n] = (int32_t)id;
-        map[id] = map[id] ? (int32_t)n++ : -1;
+    for (uint64_t id = 0; memory && id < vocab; id++) {
+        bool active = count[id] || (eos >= 0 && id == (uint64_t)eos);
+        if (active) ids[n] = (int32_t)id;
+        map[id] = active ? (int32_t)n++ : -1;
     }
-    if (st) {
+    aa_heap_free(count);
+    if (!memory) {
         aa_heap_free(map);
         aa_heap_free(ids);
-        return st;
+        return aa_fail_memory(err, "a compact vocabulary", vocab * 8);
     }
     *out_map = map;
     *out_ids = ids;
     *out_n = n;
+    return AA_OK;
+}
+
+typedef struct ranked { uint64_t count; int32_t id; } ranked;
+
+static int more_frequent_first(const void *a, const void *b) {
+    const ranked *x = a, *y = b;
+    if (x->count != y->count) return x->count > y->count ? -1 : 1;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+aa_status aa_rank_vocabulary(const aa_tokens *t, aa_part part, uint64_t vocab, int32_t *map,
+                             int32_t *ids, size_t n, aa_err *err) {
+    uint64_t *count = NULL;
+    AA_TRY(count_ids(t, part, vocab, &count, err));
+    ranked *list = aa_heap_alloc(n, sizeof *list);
+    for (size_t i = 0; list && i < n; i++) list[i] = (ranked){count[ids[i]], ids[i]};
+    aa_heap_free(count);
+    if (!list) return aa_fail_memory(err, "the order of token ids", n * sizeof *list);
+    qsort(list, n, sizeof *list, more_frequent_first);
+    for (uint64_t id = 0; id < vocab; id++) map[id] = -1;
+    for (size_t i = 0; i < n; i++) {
+        ids[i] = list[i].id;
+        map[ids[i]] = (int32_t)i;
+    }
+    aa_heap_free(list);
     return AA_OK;
 }

@@ -50,5 +50,9 @@ aa_status aa_stream_restrict(aa_stream *s, const int32_t *map, const aa_tokenize
  * entries (-1: absent), *out_ids has *out_n. Heap-owned by the caller. */
 aa_status aa_compact_vocabulary(const aa_tokens *t, uint64_t vocab, int32_t eos, int32_t **out_map,
                                 int32_t **out_ids, size_t *out_n, aa_err *err) AA_MUST_USE;
+/* Puts ids [n], some or all of vocab, in order of falling frequency in a part, of two as frequent
+ * the lower first, and sets map[vocab] to where each one went (-1: not among them). */
+aa_status aa_rank_vocabulary(const aa_tokens *t, aa_part part, uint64_t vocab, int32_t *map,
+                             int32_t *ids, size_t n, aa_err *err) AA_MUST_USE;
 
 #endif

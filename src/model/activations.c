@@ -80,6 +80,7 @@ aa_status aa_activations_new(aa_activations **out, const aa_model *m, aa_pass pa
                              size_t T, size_t head_rows, aa_arena *arena, aa_err *err) {
     const widths w = widths_of(&m->config);
     const size_t N = max_B * T, L = (size_t)m->config.layers, V = (size_t)m->config.vocab;
+    const size_t R = (size_t)m->config.head_rank;
     const bool train = pass == AA_PASS_TRAIN;
     aa_activations *real = aa_arena_new(arena, aa_activations, 1);
     aa_block_activations *blocks = aa_arena_new(arena, aa_block_activations, L), b = {0};
@@ -104,6 +105,8 @@ aa_status aa_activations_new(aa_activations **out, const aa_model *m, aa_pass pa
     a.blocks = blocks;
     a.n_final = train ? reals(arena, N, w.C) : b.n_attn;
     a.logits = reals(arena, a.head_rows, V);
+    if (R) a.z = reals(arena, a.head_rows, R);
+    if (R && train) a.dz = reals(arena, a.head_rows, R);
     AA_TRY(aa_arena_status(arena, err));
     if (real) *real = a;
     *out = real;

@@ -37,6 +37,7 @@ struct aa_activations {
     aa_real *x_final;                     /* [N,C]        residual stream leaving the last block */
     aa_real *n_final, *rstd_final;        /* [N,C] [N] */
     aa_real *logits;                      /* [head_rows,V], then their gradient */
+    aa_real *z, *dz;                      /* [head_rows,R] of a low-rank head; dz in training */
     /* backward, shared by all blocks; training only */
     aa_real *dx;                 /* [N,C]        gradient of the residual stream */
     aa_real *dn;                 /* [N,C]        of a norm's output */
@@ -58,6 +59,18 @@ aa_status aa__model_forward(aa_model *m, aa_backend *be, aa_activations *a, cons
 /* Ids and targets must be in the vocabulary (they come from files), the batch within the plan. */
 aa_status aa__check_ids(const aa_model *m, const int32_t *ids, const int32_t *targets, size_t n,
                         aa_err *err);
+
+/* blocks[0].x = the rows of the ids looked up; and what flows back into them. */
+void aa__lookup_forward(const aa_model *m, aa_cpu *cpu, const aa_activations *a,
+                        const int32_t *ids);
+aa_status aa__lookup_backward(aa_model *m, aa_cpu *cpu, const aa_activations *a, const int32_t *ids,
+                              aa_err *err);
+/* logits [N,V] of h [N,C], N at most head_rows; and back: dh, and the gradients of the table. The
+ * backward of a chunk follows its forward. */
+aa_status aa__head_forward(aa_model *m, aa_backend *be, aa_activations *a, aa_real *logits,
+                           const aa_real *h, size_t N, aa_err *err);
+aa_status aa__head_backward(aa_model *m, aa_backend *be, aa_activations *a, aa_real *dh,
+                            const aa_real *dlogits, const aa_real *h, size_t N, aa_err *err);
 
 /* Copies the new rows of k and v behind a layer's earlier ones;
  * turns k, v and `at` to all of them. */

@@ -30,10 +30,10 @@ static aa_status head_backward(aa_model *m, aa_backend *be, aa_activations *a,
         const size_t rows = a->N - n < a->head_rows ? a->N - n : a->head_rows;
         aa_real *n_final = a->n_final + n * C, *dn = a->dn + n * C;
 
-        /* [rows,V] */ AA_TRY(aa__linear(be, a->logits, n_final, rows, &m->head, err));
+        /* [rows,V] */ AA_TRY(aa__head_forward(m, be, a, a->logits, n_final, rows, err));
         /* [rows,V] */ aa_cross_entropy(cpu, loss + n, dlogits, V, targets + n, rows, V,
                                         gradient_scale);
-        /* [rows,C] */ AA_TRY(linear_backward(be, dn, dlogits, n_final, rows, &m->head, 1, err));
+        /* [rows,C] */ AA_TRY(aa__head_backward(m, be, a, dn, dlogits, n_final, rows, err));
     }
     return AA_OK;
 }
@@ -101,48 +101,6 @@ static aa_status attention_half_backward(aa_model *m, aa_backend *be, aa_activat
     return AA_OK;
 }
 
-/* The rows of the lookup buffer for this call's tokens, new ids getting the next free row. */
-static aa_status lookup_rows(aa_lookup *k, const int32_t *ids, size_t N, aa_err *err) {
-    for (size_t n = 0; n < N; n++) {
-        int32_t *slot = &k->slot[ids[n]];
-
-        if (n == k->max_tokens || (!*slot && k->n_rows == k->max_rows))
-            return aa_fail(err, AA_EINTERNAL, "an update has more than the %zu tokens planned",
-                           k->max_tokens);
-        if (!*slot) {
-            k->ids[k->n_rows++] = ids[n];
-            *slot = (int32_t)k->n_rows;
-        }
-        k->token_slot[n] = *slot - 1;
-    }
-    return AA_OK;
-}
-
-/* dE[ids[n]] += dx[n] */
-static aa_status embedding_backward(aa_model *m, aa_cpu *cpu, const aa_activations *a,
-                                    const int32_t *ids, aa_err *err) {
-    const size_t C = (size_t)m->config.dim;
-
-    if (!m->lookup.grads) {
-        aa_embedding_backward(cpu, m->embedding->grad, a->dx, ids, a->N, C);
-        return AA_OK;
-    }
-    AA_TRY(lookup_rows(&m->lookup, ids, a->N, err));
-    aa_embedding_backward(cpu, m->lookup.grads, a->dx, m->lookup.token_slot, a->N, C);
-    return AA_OK;
-}
-
-void aa_model_finish_grads(aa_model *m, aa_cpu *cpu) {
-    aa_lookup *k = &m->lookup;
-    const size_t C = (size_t)m->config.dim;
-
-    if (!k->n_rows) return;
-    aa_embedding_backward(cpu, m->embedding->grad, k->grads, k->ids, k->n_rows, C);
-    aa_zero(cpu, k->grads, k->n_rows * C);
-    for (size_t r = 0; r < k->n_rows; r++) k->slot[k->ids[r]] = 0;
-    k->n_rows = 0;
-}
-
 aa_status aa_model_loss_and_grad(aa_model *m, aa_backend *be, aa_activations *a,
                                  const aa_batch *batch, aa_real *loss, aa_real gradient_scale,
                                  aa_err *err) {
@@ -160,5 +118,5 @@ aa_status aa_model_loss_and_grad(aa_model *m, aa_backend *be, aa_activations *a,
         AA_TRY(ffn_half_backward(m, be, a, layer, err));
         AA_TRY(attention_half_backward(m, be, a, layer, err));
     }
-    /* [V,C] */ return embedding_backward(m, be->cpu, a, batch->ids, err);
+    /* [V,C] */ return aa__lookup_backward(m, be->cpu, a, batch->ids, err);
 }

@@ -40,6 +40,7 @@ static void fill(aa_config *c) {
     if (!c->head_dim && c->heads > 0 && dim % c->heads == 0) c->head_dim = dim / c->heads;
     c->ffn = or_else(c->ffn, (dim * 8 / 3 + 63) / 64 * 64);
     c->seq = or_else(c->seq, 256);
+    if (c->head_rank) c->head_full = or_else(c->head_full, 2000);
     if (c->arch == AA_ARCH_QWEN2) c->qkv_bias = true;
     if (c->arch == AA_ARCH_QWEN3) c->qk_norm = true;
     if (c->rope_theta == 0) c->rope_theta = 10000;
@@ -80,6 +81,19 @@ static void check_arch(const aa_config *c, aa_text *problems) {
         aa_text_printf(problems, "; %s has no feed-forward biases", aa_arch_name(c->arch));
 }
 
+static void check_head(const aa_config *c, aa_text *problems) {
+    if (c->dim < 1 || c->vocab < 1) return;      /* named already */
+    if (c->head_rank == 0 && c->head_full != 0)
+        aa_text_add(problems, "; head-full is for a low-rank head: give head-rank too");
+    if (c->head_rank == 0) return;
+    if (c->head_rank < 0 || c->head_rank >= c->dim)
+        aa_text_printf(problems, "; head-rank is %lld, allowed 1 to %lld (below dim), 0 for none",
+                       (long long)c->head_rank, (long long)c->dim - 1);
+    if (c->head_full < 1 || c->head_full >= c->vocab)
+        aa_text_printf(problems, "; head-full is %lld, allowed 1 to %lld (below the vocabulary)",
+                       (long long)c->head_full, (long long)c->vocab - 1);
+}
+
 static void check_numbers(const aa_config *c, aa_text *problems) {
     if (!(c->rope_theta >= 1 && c->rope_theta <= 1e12))
         aa_text_printf(problems, "; rope-theta is %g, allowed 1 to 1e12", c->rope_theta);
@@ -110,6 +124,7 @@ aa_status aa_config_resolve(aa_config *c, aa_err *err) {
     fill(&filled);
     check_shape(&filled, &problems);
     check_arch(&filled, &problems);
+    check_head(&filled, &problems);
     check_numbers(&filled, &problems);
     if (problems.failed) st = aa_text_status(&problems, err);
     else if (problems.len) st = aa_fail(err, AA_EUSAGE, "model: %s", problems.data + 2);
@@ -123,8 +138,10 @@ double aa_config_flop_forward(const aa_config *c, size_t T) {
     double Q = (double)(c->heads * c->head_dim), KV = (double)(c->kv_heads * c->head_dim);
     double maps = C * (Q + 2 * KV) + Q * C + 3 * C * F;
     double attention = 2 * Q * ((double)T + 1) / 2;      /* scores and values, mean causal length */
+    double V = (double)c->vocab, R = (double)c->head_rank, N = (double)c->head_full;
+    double head = c->head_rank ? N * C + R * C + (V - N) * R : V * C;
 
-    return 2 * ((double)c->layers * (maps + attention) + C * (double)c->vocab);
+    return 2 * ((double)c->layers * (maps + attention) + head);
 }
 
 /* One inverse frequency under llama3 scaling: long wavelengths are stretched by the factor, short

@@ -16,6 +16,7 @@ typedef struct aa_config {
     int64_t dim, layers, heads, kv_heads, head_dim, ffn, vocab; /* C L H K D F V */
     int64_t seq;                       /* positions the model is made for (training window) */
     bool tied;                         /* head is the embedding */
+    int64_t head_rank, head_full;      /* R, N of a low-rank head (table.c); rank 0: whole */
     bool qkv_bias, out_bias, mlp_bias; /* q,k,v / o / gate,up,down projections */
     bool qk_norm;                      /* RMSNorm of each q and k head before rope */
     double rope_theta;
@@ -28,13 +29,14 @@ typedef struct aa_config {
 const char *aa_arch_name(int arch);              /* "llama", "qwen2", "qwen3" */
 
 /* Fills what is 0 from the rest (head_dim = dim/heads, kv_heads = heads, ffn ~ 8/3 dim rounded up
- * to 64, what the architecture fixes: qwen2 biases, qwen3 q/k norm) and checks every range and
- * divisibility; all problems are named in one message. */
+ * to 64, head_full = 2000 of a low-rank head, what the architecture fixes: qwen2 biases, qwen3 q/k
+ * norm) and checks every range and divisibility; all problems are named in one message. */
 aa_status aa_config_resolve(aa_config *c, aa_err *err) AA_MUST_USE;
 
 uint64_t aa_config_params(const aa_config *c);
 /* Matrix-product FLOP of one token, mean over a window of T: forward; training is three times that.
- * (performance model: layers, head, causal attention; nothing else counted.) */
+ * (performance model: layers, head, causal attention; nothing else counted: neither is the product
+ * of a tied low-rank table's lookups, at most R C multiply-adds.) */
 double aa_config_flop_forward(const aa_config *c, size_t T);
 
 /* Presets are rows: a name, a sentence, a config. vocab 0 = the tokenizer decides. */

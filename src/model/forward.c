@@ -93,7 +93,7 @@ aa_status aa__model_forward(aa_model *m, aa_backend *be, aa_activations *a, cons
     const size_t C = (size_t)m->config.dim;
     const int L = (int)m->config.layers;
 
-    /* [N,C] */ aa_embedding_forward(be->cpu, a->blocks[0].x, m->embedding->data, ids, a->N, C);
+    /* [N,C] */ aa__lookup_forward(m, be->cpu, a, ids);
     /* [N,C] */ AA_TRY(blocks_forward(m, be, a, 0, L, err));
     /* [N,C] */ aa_rmsnorm_forward(be->cpu, a->n_final, C, a->rstd_final, a->x_final,
                                    m->norm_final->data, (aa_rows){a->N, 1, C, C},
@@ -113,7 +113,8 @@ aa_status aa_model_loss(aa_model *m, aa_backend *be, aa_activations *a, const aa
     for (size_t n = 0; n < a->N; n += a->head_rows) {
         const size_t rows = a->N - n < a->head_rows ? a->N - n : a->head_rows;
 
-        /* [rows,V] */ AA_TRY(aa__linear(be, a->logits, a->n_final + n * C, rows, &m->head, err));
+        /* [rows,V] */ AA_TRY(
+            aa__head_forward(m, be, a, a->logits, a->n_final + n * C, rows, err));
         /* [rows]   */ aa_cross_entropy(cpu, loss + n, a->logits, V, batch->targets + n, rows, V,
                                         0);
     }

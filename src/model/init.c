@@ -3,6 +3,8 @@
  *     matrices             normal, std 1/sqrt(3 fan_in)   (the spread of U(-1,1)/sqrt(fan_in))
  *     output projections   0.2 of that / sqrt(2L), or zero   (o_proj, down_proj)
  *     embedding, head      normal, std 0.02
+ *     low-rank head        code std 0.02, basis 1/sqrt(R): code . basis has the 0.02 of other rows,
+ *                          and a step of one size in the codes is one of that size in the rows
  *     norms 1, biases 0
  *
  * Blocks must start small, or the branches drown the embedding. Measured with preset micro on 300k
@@ -31,6 +33,7 @@ static double spread(const aa_model *m, const aa_tensor *row, aa_init_scheme sch
     double fan_in = 1 / sqrt(3 * (double)row->cols);
 
     if (row->kind != AA_KIND_MATRIX) return 0.02;
+    if (ends_with(row->name, ".basis")) return 1 / sqrt((double)row->rows);
     if (!output) return fan_in;
     return scheme == AA_INIT_ZERO_OUT ? 0 : OUTPUT_SCALE *
         fan_in / sqrt(2.0 * (double)m->config.layers);

@@ -47,5 +47,5 @@ aa_status aa_model_extend(aa_model *m, aa_backend *be, aa_activations *a, aa_kv 
     aa__activations_begin(a, 1, n, kv->len, kv);
     AA_TRY(aa__model_forward(m, be, a, ids, err));
     kv->len += n;
-    return aa__linear(be, logits, a->n_final + (n - 1) * C, 1, &m->head, err);
+    return aa__head_forward(m, be, a, logits, a->n_final + (n - 1) * C, 1, err);
 }

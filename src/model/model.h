@@ -6,7 +6,7 @@
  *         x = x + s (Wo attention(rope(norm_q(Wq n)), rope(norm_k(Wk n)), Wv n) + bo)
  *         m = rmsnorm(x)
  *         x = x + s (Wdown (silu(Wgate m) * (Wup m)) + b)
- *     logits = Whead rmsnorm(x)
+ *     logits = Whead rmsnorm(x)          (Whead may be low-rank by frequency: table.c)
  *
  * Owns the config, the parameter table, the activation plan, forward, backward and the KV cache.
  * Knows nothing of files, tokenizers, optimizers or time.
@@ -30,20 +30,24 @@ typedef struct aa_block {                 /* views of one block's rows */
 /* Gradients of embedding lookups of one update, kept apart while the embedding is also the head:
  * the head's gradient sums over every token of the update, and adding lookups in between would make
  * the bits depend on how the update is split into micro-batches. Only rows that were looked up take
- * room. */
+ * room, in grads and ids: ids with a row of full width from the front, ids with a code (a low-rank
+ * table) from the back. */
 typedef struct aa_lookup {
-    size_t max_tokens, max_rows, n_rows;  /* per update; rows in use */
+    size_t max_tokens, max_rows;          /* per update */
+    size_t n_rows, n_coded;               /* rows in use, from the front and from the back */
     int32_t *slot;                        /* [V] 1 + the id's row in grads, 0: none yet */
     int32_t *ids;                         /* [max_rows] the id of each row */
     int32_t *token_slot;                  /* [max_tokens] row of each token of the current call */
-    aa_real *grads;                       /* [max_rows][C], zero beyond n_rows */
+    aa_real *grads;                       /* [max_rows][C], zero where not in use */
+    aa_real *codes;                       /* [max_rows][R] scratch; low-rank tables */
 } aa_lookup;
 
 typedef struct aa_model {
     aa_config config;
     size_t n_tensors; aa_tensor *tensors; /* the parameter table, in memory order */
     aa_tensor *embedding, *norm_final;
-    aa_linear head;                       /* weight == embedding when tied */
+    aa_linear head;                       /* weight == embedding when tied; [V,C], or [N,C] and */
+    aa_linear basis, code;                /* [R,C], [V-N,R]; else empty: table.c */
     aa_block *blocks;                     /* [layers] */
     aa_real *params, *grads;              /* [span] each: all rows, and zeros in alignment gaps */
     size_t span;
@@ -56,7 +60,8 @@ typedef enum { AA_MODEL_PARAMS = 0, AA_MODEL_GRADS = 1, AA_MODEL_PACKED = 2 } aa
 
 /* The parameter table without memory: names, kinds, shapes. Table order: embedding; per block
  * norm_attn, q, k, v (then their biases), o (bias), q_norm, k_norm, norm_ffn, gate, up (biases),
- * down (bias); final norm; head if untied. Call with rows NULL to count. */
+ * down (bias); final norm; head if untied. A low-rank head is three rows: of full width, code and
+ * basis. Call with rows NULL to count. */
 size_t aa_model_rows(const aa_config *c, aa_tensor *rows, size_t max);
 
 /* Lays a model out in an arena (also a measuring one). Config must be resolved. cpu decides the
@@ -65,7 +70,7 @@ aa_status aa_model_init(aa_model *m, const aa_config *c, unsigned parts, size_t 
                         aa_arena *arena, aa_err *err) AA_MUST_USE;
 /* Room for the lookup gradients of updates of up to update_tokens tokens (all micro-batches
  * together). Does nothing unless tied. Without it lookups go straight into the gradient: right, but
- * a split batch then differs in the last bits. */
+ * a split batch then differs in the last bits. A tied low-rank table needs it to train. */
 aa_status aa_model_lookup_init(aa_model *m, size_t update_tokens, aa_arena *arena,
                                aa_err *err) AA_MUST_USE;
 /* Initial weights from a seed (spreads: init.c). A row's numbers depend on seed and name alone.
@@ -73,6 +78,10 @@ aa_status aa_model_lookup_init(aa_model *m, size_t update_tokens, aa_arena *aren
 typedef enum { AA_INIT_SCALED, AA_INIT_ZERO_OUT } aa_init_scheme;
 void aa_model_init_weights(aa_model *m, uint64_t seed, aa_init_scheme scheme);
 void aa_model_changed(aa_model *m);       /* raises every row's version */
+/* The head's rows of n ids (and the lookup's, if tied), rows[n,C], whether whole or low-rank. codes
+ * [n,R] is scratch. */
+void aa_model_head_rows(const aa_model *m, aa_cpu *cpu, const int32_t *ids, size_t n,
+                        aa_real *codes, aa_real *rows);
 aa_tensor *aa_model_find(const aa_model *m, const char *name);      /* NULL if absent */
 
 /* ---- passes ---------------------------------------------------------------------------------- */

@@ -7,6 +7,9 @@
  *
  *     [embedding] ([norm q|k|v bq|bk|bv o bo nq nk norm gate|up bg|bu down bd]) x L [norm] [head]
  *
+ * A low-rank head is three rows in the place of one (table.c): its rows of full width under the
+ * usual name, then [code] and [basis].
+ *
  * Nothing here reads the table back from memory: row i is computed from the config, so that the
  * same code lays out a measuring arena, which has no memory to read.
  */
@@ -56,16 +59,40 @@ static void set_row(aa_tensor *out, const char *name, aa_kind kind, int layer, i
     else snprintf(out->name, sizeof out->name, "model.layers.%d.%s", layer, name);
 }
 
+#define HEAD_NAME(c, part) ((c)->tied ? "model.embed_tokens" part : "lm_head" part)
+
+/* Rows of full width in the head. */
+static int64_t head_full(const aa_config *c) { return c->head_rank ? c->head_full : c->vocab; }
+
 /* Calls visit for every row in table order; joined: follows the row before without a gap. */
 typedef void visit_fn(void *ctx, size_t i, const aa_tensor *row, bool joined);
+
+/* The token table that is the head: one row, or three where it is low-rank. */
+static size_t visit_head(const aa_config *c, size_t n, visit_fn *visit, void *ctx) {
+    const aa_kind kind = c->tied ? AA_KIND_EMBEDDING : AA_KIND_HEAD;
+    const shape rows[] = {{HEAD_NAME(c, ".weight"), kind, head_full(c), c->dim, false},
+                          {HEAD_NAME(c, ".code"), kind, c->vocab - c->head_full, c->head_rank,
+                           false},
+                          {HEAD_NAME(c, ".basis"), AA_KIND_MATRIX, c->head_rank, c->dim, false}};
+    aa_tensor row;
+
+    for (size_t i = 0; i < (c->head_rank ? 3 : 1); i++) {
+        set_row(&row, rows[i].name, rows[i].kind, -1, rows[i].rows, rows[i].cols);
+        visit(ctx, n++, &row, false);
+    }
+    return n;
+}
 
 static size_t for_each_row(const aa_config *c, visit_fn *visit, void *ctx) {
     shape block[MAX_BLOCK_ROWS];
     size_t n_block = block_shapes(c, block), n = 0;
     aa_tensor row;
 
-    set_row(&row, "model.embed_tokens.weight", AA_KIND_EMBEDDING, -1, c->vocab, c->dim);
-    visit(ctx, n++, &row, false);
+    if (c->tied) n = visit_head(c, n, visit, ctx);
+    else {
+        set_row(&row, "model.embed_tokens.weight", AA_KIND_EMBEDDING, -1, c->vocab, c->dim);
+        visit(ctx, n++, &row, false);
+    }
     for (int layer = 0; layer < c->layers; layer++)
         for (size_t j = 0; j < n_block; j++) {
             set_row(&row, block[j].name, block[j].kind, layer, block[j].rows, block[j].cols);
@@ -73,10 +100,7 @@ static size_t for_each_row(const aa_config *c, visit_fn *visit, void *ctx) {
         }
     set_row(&row, "model.norm.weight", AA_KIND_NORM, -1, 1, c->dim);
     visit(ctx, n++, &row, false);
-    if (c->tied) return n;
-    set_row(&row, "lm_head.weight", AA_KIND_HEAD, -1, c->vocab, c->dim);
-    visit(ctx, n++, &row, false);
-    return n;
+    return c->tied ? n : visit_head(c, n, visit, ctx);
 }
 
 typedef struct table { aa_tensor *rows; size_t max; } table;
@@ -128,6 +152,11 @@ static void make_linear(aa_linear *lin, const aa_model *m, int layer, const char
     lin->weight = aa_model_find(m, name);
     snprintf(name, sizeof name, "model.layers.%d.%s.bias", layer, first);
     lin->bias = aa_model_find(m, name);
+}
+
+static aa_linear head_linear(const aa_model *m, const char *name, int64_t n_out, int64_t n_in) {
+    return (aa_linear){.weight = aa_model_find(m, name), .n_parts = 1, .n_out = (size_t)n_out,
+                       .n_in = (size_t)n_in};
 }
 
 static aa_tensor *block_row(const aa_model *m, int layer, const char *suffix) {
@@ -197,8 +226,11 @@ aa_status aa_model_init(aa_model *out, const aa_config *c, unsigned parts, size_
         fill_rope_table(&m);
     }
     for_each_row(c, place_row, &m);
-    m.head = (aa_linear){.weight = c->tied ? m.embedding : aa_model_find(&m, "lm_head.weight"),
-                         .n_parts = 1, .n_out = (size_t)c->vocab, .n_in = (size_t)c->dim};
+    m.head = head_linear(&m, HEAD_NAME(c, ".weight"), head_full(c), c->dim);
+    if (c->head_rank) {
+        m.basis = head_linear(&m, HEAD_NAME(c, ".basis"), c->head_rank, c->dim);
+        m.code = head_linear(&m, HEAD_NAME(c, ".code"), c->vocab - c->head_full, c->head_rank);
+    }
     for (size_t l = 0; l < L; l++) {
         aa_block measured, *b = real ? &m.blocks[l] : &measured;
 
@@ -209,24 +241,14 @@ aa_status aa_model_init(aa_model *out, const aa_config *c, unsigned parts, size_
         place_packed(&b->gate_up, cpu, arena);
         place_packed(&b->down, cpu, arena);
     }
-    if (parts & AA_MODEL_PACKED) place_packed(&m.head, cpu, arena);
+    if (parts & AA_MODEL_PACKED) {
+        place_packed(&m.head, cpu, arena);
+        place_packed(&m.basis, cpu, arena);
+        place_packed(&m.code, cpu, arena);
+    }
     AA_TRY(aa_arena_status(arena, err));
     if (real) aa_model_changed(&m); /* versions start at 1: a packed copy of 0 is stale */
     *out = m;
-    return AA_OK;
-}
-
-aa_status aa_model_lookup_init(aa_model *m, size_t update_tokens, aa_arena *arena, aa_err *err) {
-    const size_t V = (size_t)m->config.vocab, C = (size_t)m->config.dim;
-    aa_lookup k = {.max_tokens = update_tokens, .max_rows = update_tokens < V ? update_tokens : V};
-
-    if (!m->config.tied) return AA_OK;
-    k.slot = aa_arena_new(arena, int32_t, V);
-    k.ids = aa_arena_new(arena, int32_t, k.max_rows);
-    k.token_slot = aa_arena_new(arena, int32_t, update_tokens);
-    k.grads = aa_arena_new(arena, aa_real, k.max_rows * C);
-    AA_TRY(aa_arena_status(arena, err));
-    m->lookup = k;
     return AA_OK;
 }
 

@@ -201,19 +201,13 @@ static aa_status write_run_json(const char *dir, const aa_position *at, bool exa
     return st;
 }
 
-static aa_status fill_directory(const char *dir, const aa_job *job, const aa_model *m,
-                                const aa_optim *optim, const aa_position *at,
-                                const float *mean_logit, aa_err *err) {
-    aa_hf_options hf = {.tokenizer = job->tokenizer,
-                        .active_ids = job->active_ids,
-                        .n_active = job->n_active,
-                        .full_vocab = job->tokenizer ? aa_tokenizer_vocab(job->tokenizer) : 0,
-                        .mean_logit = mean_logit};
+static aa_status fill_directory(const char *dir, const aa_model *m, const aa_hf_options *hf,
+                                const aa_optim *optim, const aa_position *at, aa_err *err) {
     bool exact = false;
     int no = aa_sys_remove_tree(dir);
     if (no) return aa_fail_errno(err, no, "cannot remove the unfinished checkpoint", dir);
     AA_TRY(aa_make_dirs(dir, err));
-    AA_TRY(aa_hf_write(dir, m, &hf, &exact, err));
+    AA_TRY(aa_hf_write(dir, m, hf, &exact, err));
     AA_TRY(write_state(dir, m, optim, !exact, err));
     AA_TRY(write_run_json(dir, at, exact, err));
     no = aa_sys_fsync_dir(dir);
@@ -231,13 +225,12 @@ static aa_status remove_checkpoint(const char *path, aa_err *err) {
     return no ? aa_fail_errno(err, no, "cannot remove the old checkpoint", path) : AA_OK;
 }
 
-aa_status aa_checkpoint_write(const char *run_dir, const aa_job *job, const aa_model *m,
-                              const aa_optim *optim, const aa_position *at, const float *mean_logit,
-                              aa_err *err) {
+aa_status aa_checkpoint_write(const char *run_dir, const aa_model *m, const aa_hf_options *hf,
+                              const aa_optim *optim, const aa_position *at, aa_err *err) {
     char *tmp = aa_heap_printf("%s/step-%llu.tmp", run_dir, (unsigned long long)at->step);
     char *final = aa_heap_printf("%s/step-%llu", run_dir, (unsigned long long)at->step);
     aa_status st = tmp && final ? AA_OK : aa_fail_memory(err, "a path", 0);
-    if (!st) st = fill_directory(tmp, job, m, optim, at, mean_logit, err);
+    if (!st) st = fill_directory(tmp, m, hf, optim, at, err);
     /* A directory of that name can only be one that no link points to: left by a run killed before
      * the link. */
     aa_sys_info info = {0};

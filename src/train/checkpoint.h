@@ -2,7 +2,8 @@
  *
  * Beside what aa_hf_write makes:
  *   train_state.safetensors   optimizer slots "<slot>.<row>", and "master.<row>" where
- *                             model.safetensors does not hold the very weights (folded, expanded)
+ *                             model.safetensors does not hold the very weights (folded, expanded,
+ *                             multiplied out)
  *   run.json                  position: step, window counter, elapsed time, best so far, journal
  *                             offset; name, size and digest of every other file
  *
@@ -27,9 +28,8 @@ typedef struct aa_position {               /* everything about a run that is not
     aa_digest tokens_digest;
 } aa_position;
 
-/* mean_logit [V] is needed for a compact vocabulary only. */
-aa_status aa_checkpoint_write(const char *run_dir, const aa_job *job, const aa_model *m,
-                              const aa_optim *optim, const aa_position *at, const float *mean_logit,
+aa_status aa_checkpoint_write(const char *run_dir, const aa_model *m, const aa_hf_options *hf,
+                              const aa_optim *optim, const aa_position *at,
                               aa_err *err) AA_MUST_USE;
 /* Verifies the digests and reads the position, and, with m and optim (laid out for the same
  * config), the arrays. */

@@ -192,6 +192,7 @@ static aa_status keep_compact(aa_job *job, aa_source *base, size_t trained, aa_e
                           err));
     job->active_ids = base->active_ids;
     job->n_active = base->n_active;
+    job->full_vocab = base->full_vocab;
     base->active_ids = NULL;
     return AA_OK;
 }
@@ -344,6 +345,10 @@ static aa_status check_options(const aa_job *job, bool dry, aa_err *err) {
         return aa_fail(err, AA_EUSAGE,
                        "--compact-vocab starts a new vocabulary and --base keeps the model's: use "
                        "one of them");
+    if (o->base && o->model.head_rank)
+        return aa_fail(err, AA_EUSAGE,
+                       "--head-rank starts a new head and --base keeps the model's: use one of "
+                       "them");
     /* In a config file the preset always stands, for files are complete: there the base wins. */
     if (o->base && aa_opts_from(job->opts, "preset") == AA_FROM_COMMAND)
         return aa_fail(err, AA_EUSAGE,
@@ -412,6 +417,21 @@ static aa_status settle_compute(aa_job *job, aa_cpu *cpu, aa_err *err) {
     return AA_OK;
 }
 
+/* A low-rank head wants ids in order of frequency: those of a compact vocabulary, or all. */
+static aa_status rank_ids(aa_job *job, aa_err *err) {
+    if (!job->n_active) {
+        size_t n = (size_t)job->config.vocab;
+        job->compact_map = aa_heap_alloc(n, sizeof *job->compact_map);
+        job->active_ids = aa_heap_alloc(n, sizeof *job->active_ids);
+        if (!job->compact_map || !job->active_ids)
+            return aa_fail_memory(err, "the order of token ids", n * 8);
+        for (size_t i = 0; i < n; i++) job->active_ids[i] = (int32_t)i;
+        job->n_active = job->full_vocab = n;
+    }
+    return aa_rank_vocabulary(&job->tokens, AA_PART_TRAIN, job->full_vocab, job->compact_map,
+                              job->active_ids, job->n_active, err);
+}
+
 static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks *hooks,
                           char **source, aa_source **base, aa_err *err) {
     const aa_train_options *o = job->o;
@@ -442,11 +462,14 @@ static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks
                        "--compact-vocab needs the tokenizer of '%s', whose ids the model is "
                        "written with; give --tokenizer FILE",
                        o->data);
-    if (o->compact_vocab)
-        AA_TRY(aa_compact_vocabulary(&job->tokens, full_vocab(job),
+    if (o->compact_vocab) {
+        job->full_vocab = full_vocab(job);
+        AA_TRY(aa_compact_vocabulary(&job->tokens, job->full_vocab,
                                      aa_tokenizer_eos(job->tokenizer), &job->compact_map,
                                      &job->active_ids, &job->n_active, err));
+    }
     AA_TRY(settle_vocab(job, 0, err));
+    if (job->config.head_rank) AA_TRY(rank_ids(job, err));
     AA_TRY(batch_shape(job, err));
     AA_TRY(open_streams(job, err));
     job->tokens_digest = tokens_identity(&job->tokens);

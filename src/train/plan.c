@@ -51,7 +51,9 @@ static aa_status measure_session(const aa_job *job, aa_cpu *cpu, uint64_t *out, 
     aa_kv kv;
     aa_activations *a;
     *out = 0;
-    if (job->o->sample_every.value <= 0 && !job->o->compact_vocab && !job->n_active) return AA_OK;
+    if (job->o->sample_every.value <= 0 && !job->o->compact_vocab &&
+        job->n_active == job->full_vocab)
+        return AA_OK;
     aa_arena_init_measure(&model_arena, "model");
     aa_arena_init_measure(&arena, "session");
     AA_TRY(aa_model_init(&m, &job->config, AA_MODEL_PARAMS, job->T, cpu, &model_arena, err));
@@ -173,11 +175,15 @@ void aa_plan_text(const aa_plan *p, const aa_job *job, aa_text *out) {
     const aa_config *c = &job->config;
     aa_text_printf(out,
                    "model     %s, %.2f M parameters: width %lld, %lld blocks, %lld heads (%lld kv) "
-                   "of %lld, ffn %lld, vocabulary %lld%s\n",
+                   "of %lld, ffn %lld, vocabulary %lld%s",
                    aa_arch_name(c->arch), (double)p->params * 1e-6, (long long)c->dim,
                    (long long)c->layers, (long long)c->heads, (long long)c->kv_heads,
                    (long long)c->head_dim, (long long)c->ffn, (long long)c->vocab,
                    c->tied ? ", tied" : "");
+    if (c->head_rank)
+        aa_text_printf(out, ", %lld whole rows, the others of rank %lld", (long long)c->head_full,
+                       (long long)c->head_rank);
+    aa_text_add(out, "\n");
     aa_text_printf(out, "update    %zu tokens = %zu windows of %zu, in %zu pass%s of up to %zu\n",
                    p->B * p->T, p->B, p->T, p->n_micro, p->n_micro == 1 ? "" : "es",
                    p->micro_B * p->T);

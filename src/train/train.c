@@ -279,12 +279,17 @@ static aa_status measure_mean_logit(run *r, aa_err *err) {
 
 static aa_status save(run *r, aa_err *err) {
     double start_s = aa_sys_clock_s();
+    const aa_hf_options hf = {.tokenizer = r->job->tokenizer,
+                              .active_ids = r->job->active_ids,
+                              .n_active = r->job->n_active,
+                              .full_vocab = r->job->full_vocab,
+                              .mean_logit = r->mean_logit,
+                              .cpu = r->cpu};
     if (r->mean_logit) AA_TRY(measure_mean_logit(r, err));
     AA_TRY(aa_journal_sync(&r->journal, err));
     r->at.journal_bytes = r->journal.size_bytes;
     r->at.elapsed_s = now_s(r);
-    AA_TRY(aa_checkpoint_write(r->dir, r->job, &r->mem.model, &r->mem.optim, &r->at, r->mean_logit,
-                               err));
+    AA_TRY(aa_checkpoint_write(r->dir, &r->mem.model, &hf, &r->mem.optim, &r->at, err));
     AA_TRY(aa_checkpoint_mark(r->dir, r->at.step, "last", err));
     if (r->at.best_step == r->at.step && r->evaluated_step == r->at.step)
         AA_TRY(aa_checkpoint_mark(r->dir, r->at.step, "best", err));
@@ -408,12 +413,13 @@ static aa_status try_prompt(run *r, aa_err *err) {
 
 static aa_status make_session(run *r, aa_err *err) {
     const aa_job *job = r->job;
-    if (job->o->sample_every.value <= 0 && !job->n_active) return AA_OK;
+    const bool unseen = job->n_active < job->full_vocab; /* ids that need a stand-in */
+    if (job->o->sample_every.value <= 0 && !unseen) return AA_OK;
     AA_TRY(aa_session_init(&r->session, &r->mem.model, job->tokenizer, r->cpu, r->plan->T,
                            job->active_ids, job->compact_map, err));
     r->has_session = true;
     AA_TRY(try_prompt(r, err));
-    if (!job->n_active) return AA_OK;
+    if (!unseen) return AA_OK;
     r->mean_logit = aa_heap_alloc((size_t)r->mem.model.config.vocab, sizeof *r->mean_logit);
     return r->mean_logit ? AA_OK : aa_fail_memory(err, "the mean logits", 0);
 }

@@ -48,7 +48,10 @@ typedef struct aa_job {
     aa_tokenizer *tokenizer;
     aa_tokens tokens; aa_digest tokens_digest;
     aa_stream train, valid;
-    int32_t *compact_map, *active_ids; size_t n_active;
+    /* Where the model's ids are not the tokenizer's (a compact vocabulary, or one in order of
+     * frequency, or both): row i of the model is id active_ids[i] of full_vocab, and compact_map is
+     * the way back, -1 for ids without a row. Else NULL and 0. */
+    int32_t *compact_map, *active_ids; size_t n_active, full_vocab;
     double floor_nats_per_byte;            /* of the generated validation text; NAN: unknown */
     size_t B, T;                           /* sequences per update, window */
     double n_epoch_tokens;

@@ -233,6 +233,38 @@ def samples_with_zero_bytes():
 
 
 @case
+def low_rank_head():
+    """The checkpoint is a usual model that says what the run said; passes and threads as ever."""
+    shape = ["--tokenizer", "train:600", "--head-rank", "8", "--head-full", "100", "--budget",
+             "20steps", "--checkpoint-every", "0", "--batch-tokens", "256"]
+    for name, tied in (("ranked", "--tied"), ("ranked-head", "--no-tied")):
+        done(*tiny_run(name, *shape, tied))
+        told = [e for e in journal(name) if e["event"] == "eval"][-1]
+        seen = done("eval", name, "--data", "text.txt", "--part", "valid", "--tokens", "256",
+                    "--json").json()
+        check(told["eval_tokens"] == seen["tokens"], "not the same windows")
+        check(abs(told["loss"] - seen["loss"]) < 2e-6, f"{told['loss']} became {seen['loss']}")
+        words = json.loads(pathlib.Path(f"{name}/last/tokenizer.json").read_text())["model"]
+        check(done("info", f"{name}/last", "--json").json()["vocab"] == len(words["vocab"]),
+              "not all ids")
+        for i, more in enumerate((["--threads", "3"], ["--micro-batch", "32"])):
+            done(*tiny_run(f"{name}{i}", *shape, tied, *more))
+            for file in ("model.safetensors", "train_state.safetensors"):
+                one, other = (pathlib.Path(f"{x}/last/{file}") for x in (name, f"{name}{i}"))
+                check(one.read_bytes() == other.read_bytes(), f"{more} changes {file}")
+    done(*tiny_run("ranked-base", "--base", "ranked", "--tokenizer", "auto", "--budget", "2steps"))
+    for more, words in ((["--head-rank", "32"], ("head-rank", "allowed 1 to 31")),
+                        (["--head-full", "3000"], ("head-full", "allowed 1 to")),
+                        (["--head-rank", "0"], ("head-full", "head-rank")),
+                        (["--base", "ranked"], ("head-rank", "--base"))):
+        refused(run(*tiny_run("never", *shape, *more)), 2, *words)
+    plain, low = (done("bench", "step", *SHAPE, "--vocab", "3000", "--seconds", "0.1", *more,
+                       "--json").json() for more in ([], ["--head-rank", "8"]))
+    check(plain["flop_per_token"] - low["flop_per_token"]
+          == 6 * (1000 * 32 - 1000 * 8 - 8 * 32), "FLOP per token")
+
+
+@case
 def missing_files():
     refused(run("train", "--data", "nowhere.txt", "--out", "bad", *TINY, "--budget", "2steps"), 1,
             "nowhere.txt")

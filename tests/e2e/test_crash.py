@@ -213,7 +213,8 @@ def back_to(step, run_dir):
 
 @case
 def every_kind_of_run_resumes():
-    """Options that change what a checkpoint holds: a base, a scale, no moments, fewer ids."""
+    """Options that change what a checkpoint holds: a base, a scale, no moments, fewer ids, a
+    low-rank head."""
     done(*tiny_run("origin", "--budget", "5steps"))
     steps = ["--budget", "40steps", "--checkpoint-every", "10steps", "--log-every", "7steps",
              "--keep", "0"]
@@ -223,6 +224,9 @@ def every_kind_of_run_resumes():
             "plain": ["--optimizer", "sgd", "--beta1", "0", "--lr", "0.1"],
             "compact": ["--compact-vocab", "--sample-every", "11steps"],
             "half": ["--compute", "auto"],      # bfloat16 where the processor has it
+            "ranked": ["--head-rank", "8", "--head-full", "20"],
+            "few-ranked": ["--head-rank", "8", "--head-full", "20", "--compact-vocab", "--no-tied",
+                           "--sample-every", "11steps"],
             "tokens": ["--budget", "5000tok", "--checkpoint-every", "1280tok"],
             "work": ["--budget", "1e9flop", "--checkpoint-every", "3e8flop"]}.items():
         done(*tiny_run(name, *steps, *more))

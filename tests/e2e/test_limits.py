@@ -127,7 +127,10 @@ def plan_predicts_memory():
     for shape in (["--dim", "384", "--layers", "6", "--heads", "6", "--ffn", "1024", "--seq", "128",
                    "--batch-tokens", "2048"],
                   ["--dim", "256", "--layers", "2", "--heads", "4", "--kv-heads", "2", "--seq",
-                   "512", "--batch-tokens", "4096", "--vocab", "8192", "--tied"]):
+                   "512", "--batch-tokens", "4096", "--vocab", "8192", "--tied"],
+                  ["--dim", "320", "--layers", "2", "--heads", "4", "--kv-heads", "2", "--seq",
+                   "128", "--batch-tokens", "2048", "--vocab", "30000", "--tied", "--head-rank",
+                   "64"]):
         words = ["--data", "text.txt", "--tokenizer", "bytes", "--eval-tokens", "1024",
                  "--budget", "2steps", *shape]
         predicted = done("plan", *words, "--json").json()["peak_bytes"]

@@ -103,6 +103,15 @@ static void additions(void **state) {
     c = tied, c.residual_scale = 0.5, check_config(&c, "residual 1/sqrt(4)");
 }
 
+static void low_rank_heads(void **state) {
+    aa_config c;
+
+    (void)state;
+    c = tied, c.head_rank = 5, c.head_full = 9, check_config(&c, "low-rank, tied");
+    c = plain, c.head_rank = 5, c.head_full = 9, check_config(&c, "low-rank, untied");
+    c = tied, c.head_rank = 15, c.head_full = 22, check_config(&c, "low-rank, one code");
+}
+
 static void rope_scalings(void **state) {
     aa_config c = plain;
 
@@ -135,6 +144,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shapes),
         cmocka_unit_test(additions),
+        cmocka_unit_test(low_rank_heads),
         cmocka_unit_test(rope_scalings),
         cmocka_unit_test(wrong_kv_mapping_is_noticed),
     };

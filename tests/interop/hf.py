@@ -413,6 +413,15 @@ def run_compact_vocabulary():
 
 
 @case
+def run_low_rank_head():
+    for shape in (["--tied", "--compact-vocab"], ["--no-tied", "--residual-scale", "0.7"]):
+        where = trained(f"run-ranked{len(shape)}", "--arch", "llama", "--head-rank", "16",
+                        "--head-full", "12", *shape)
+        head = load(where).get_output_embeddings().weight
+        check(len(head.unique(dim=0)) > 20, "only the frequent ids have rows of their own")
+
+
+@case
 def foreign_features_are_refused():
     random_model(LlamaForCausalLM, LlamaConfig(**SHAPE)).save_pretrained("base")
     changes = [

@@ -16,7 +16,10 @@ static const aa_config tied = {SHAPE, .tied = true};
 static const aa_config qwen3 = {SHAPE, .arch = AA_ARCH_QWEN3, .tied = true};
 static const aa_config biased = {SHAPE, .qkv_bias = true, .out_bias = true, .mlp_bias = true,
                                  .residual_scale = 0.5};
-static const aa_config *const configs[] = {&untied, &tied, &qwen3, &biased};
+static const aa_config ranked = {SHAPE, .tied = true, .head_rank = 10, .head_full = 37};
+static const aa_config ranked_head = {SHAPE, .head_rank = 47, .head_full = 1};
+static const aa_config *const configs[] = {&untied, &tied,   &qwen3,
+                                           &biased, &ranked, &ranked_head};
 
 enum { N_CONFIGS = sizeof configs / sizeof *configs, T = 19 };
 
@@ -189,6 +192,36 @@ static void lookups_kept_apart_add_up(void **state) {
     toy_close(&a), toy_close(&b);
 }
 
+/* ---- low-rank heads -------------------------------------------------------------------------- */
+
+/* The bound is that of a few dozen roundings. */
+static void a_low_rank_head_is_a_whole_one_with_its_rows(void **state) {
+    const aa_config *const both[] = {&ranked, &ranked_head};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        aa_config c = *both[i];
+        const size_t V = (size_t)c.vocab, R = (size_t)c.head_rank;
+        float *codes = malloc(V * R * sizeof *codes);
+        int32_t ids[101];
+        toy a, b;
+
+        assert_non_null(codes);
+        toy_open(&a, &c, &(toy_options){.B = 4, .T = T});
+        c.head_rank = c.head_full = 0;
+        toy_open(&b, &c, &(toy_options){.B = 4, .T = T});
+        for (size_t v = 0; v < V; v++) ids[v] = (int32_t)v;
+        aa_model_head_rows(&a.model, a.cpu, ids, V, codes, b.model.head.weight->data);
+        aa_model_changed(&b.model);
+        check_same_bits("whole rows", a.model.head.weight->data, b.model.head.weight->data,
+                        aa_tensor_size(a.model.head.weight) * sizeof(float));
+        toy_loss(&a), toy_loss(&b);
+        check_near_f32("loss", a.loss, b.loss, a.N, 1e-5, 1e-5);
+        free(codes);
+        toy_close(&a), toy_close(&b);
+    }
+}
+
 /* ---- the plan -------------------------------------------------------------------------------- */
 
 static void lay_out(const aa_config *c, aa_cpu *cpu, aa_pass pass, aa_arena *arena) {
@@ -266,7 +299,7 @@ static void check_spread(const toy *t, const char *name, double want) {
 }
 
 static void initial_weights(void **state) {
-    toy a, b;
+    toy a, b, low;
 
     (void)state;
     toy_open(&a, &untied, &(toy_options){.B = 1, .T = 2});
@@ -286,6 +319,11 @@ static void initial_weights(void **state) {
         if (strstr(row->name, "o_proj") || strstr(row->name, "down_proj")) continue;
         check_same_bits(row->name, row->data, same->data, aa_tensor_size(row) * sizeof(float));
     }
+    toy_open(&low, &ranked, &(toy_options){.B = 1, .T = 2});
+    aa_model_init_weights(&low.model, 7, AA_INIT_SCALED);
+    check_spread(&low, "model.embed_tokens.code", 0.02);
+    check_spread(&low, "model.embed_tokens.basis", 1 / sqrt(10));
+    toy_close(&low);
     aa_model_init_weights(&b.model, 8, AA_INIT_SCALED);
     assert_true(a.model.embedding->data[0] != b.model.embedding->data[0]);
     toy_close(&a), toy_close(&b);
@@ -397,6 +435,7 @@ int main(void) {
         cmocka_unit_test(the_past_does_not_see_the_future),
         cmocka_unit_test(reading_in_parts_equals_one_pass),
         cmocka_unit_test(lookups_kept_apart_add_up),
+        cmocka_unit_test(a_low_rank_head_is_a_whole_one_with_its_rows),
         cmocka_unit_test(the_plan_measures_what_the_layout_takes),
         cmocka_unit_test(rows_that_form_one_map_are_adjacent),
         cmocka_unit_test(initial_weights),

@@ -172,6 +172,33 @@ static void test_restrict(void **state) {
     aa_heap_free(map);
 }
 
+static void test_rank(void **state) {
+    (void)state;
+    aa_err err = {0};
+    aa_tokens k = tokens();
+    /* 9 fills the validation documents; the others get rarer, 4 and 5 alike */
+    static const uint16_t cycle[] = {2, 2, 2, 2, 5, 4, 2, 4, 5, 8};
+    for (int d = 0, at = 0; d < DOCUMENTS; d++)
+        for (uint64_t i = document[d]; i < document[d + 1]; i++)
+            ids[i] = part[d] == AA_PART_TRAIN ? cycle[at++ % 10] : 9;
+    uint64_t n_train = 0;
+    for (int d = 0; d < DOCUMENTS; d++)
+        if (part[d] == AA_PART_TRAIN) n_train += document[d + 1] - document[d];
+    assert_int_equal(n_train % 10, 0);           /* so that 4 and 5 are equally frequent */
+    int32_t map[11], list[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
+    const int32_t all[] = {2, 4, 5, 8, 0, 1, 3, 6, 7, 9, 10};
+    check_ok(aa_rank_vocabulary(&k, AA_PART_TRAIN, 11, map, list, 11, &err));
+    assert_memory_equal(list, all, sizeof all);
+    for (int32_t row = 0; row < 11; row++) assert_int_equal(map[list[row]], row);
+    int32_t some[] = {4, 7, 9, 2}; /* as a compact vocabulary has them */
+    const int32_t wanted[] = {9, 2, 4, 7};
+    check_ok(aa_rank_vocabulary(&k, AA_PART_VALID, 11, map, some, 4, &err));
+    assert_memory_equal(some, wanted, sizeof wanted);
+    for (int32_t id = 0; id < 11; id++)
+        assert_int_equal(map[id], id == 9 ? 0 : id == 2 ? 1 : id == 4 ? 2 : id == 7 ? 3 : -1);
+    assert_int_equal(aa_rank_vocabulary(&k, AA_PART_TRAIN, 8, map, list, 8, &err), AA_EFORMAT);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stream),
@@ -179,6 +206,7 @@ int main(void) {
         cmocka_unit_test(test_eval_windows),
         cmocka_unit_test(test_compact),
         cmocka_unit_test(test_restrict),
+        cmocka_unit_test(test_rank),
     };
     return cmocka_run_group_tests_name("unit_batch", tests, NULL, NULL);
 }

@@ -104,6 +104,13 @@ static void hostile_values(void **state) {
     check_refused(c, "frequency factors");
     c = good, c.residual_scale = INFINITY, check_refused(c, "residual-scale is inf");
     c = good, c.qkv_bias = true, check_refused(c, "on all four");
+    c = good, c.head_rank = 64, c.head_full = 5;
+    check_refused(c, "head-rank is 64, allowed 1 to 63");
+    c = good, c.head_rank = -1, check_refused(c, "head-rank is -1, allowed 1 to 63");
+    c = good, c.head_rank = 8, check_refused(c, "head-full is 2000, allowed 1 to 9");
+    c.head_full = 10, check_refused(c, "head-full is 10, allowed 1 to 9");
+    c = good, c.head_full = 5, check_refused(c, "give head-rank");
+    c = good, c.head_rank = 1, c.vocab = INT64_MIN, check_refused(c, "vocab is");
     c = good, c.arch = AA_ARCH_QWEN2, c.out_bias = true,
     check_refused(c, "no bias on the attention");
 }
@@ -117,6 +124,10 @@ static void flop(void **state) {
     c.vocab = 16893;
     check_ok(aa_config_resolve(&c, &err));
     assert_true(fabs(3 * aa_config_flop_forward(&c, 128) - 121.11e6) < 0.01e6);
+    c.head_rank = 128;
+    check_ok(aa_config_resolve(&c, &err));
+    const double saved = 14893 * 512.0 - (14893 * 128.0 + 128 * 512.0);
+    assert_true(fabs(3 * aa_config_flop_forward(&c, 128) + 6 * saved - 121.11e6) < 0.01e6);
 }
 
 static void rope_frequencies(void **state) {
@@ -183,6 +194,20 @@ static void the_table(void **state) {
     assert_int_equal(rows[6].kind, AA_KIND_NORM);
     for (size_t i = 0; i < n; i++) params += aa_tensor_size(&rows[i]);
     assert_int_equal(params, aa_config_params(&c));
+    uint64_t whole = params;
+    c.head_rank = 3, c.head_full = 4;
+    check_ok(aa_config_resolve(&c, &err));
+    assert_int_equal(aa_model_rows(&c, rows, 32), n + 2);
+    assert_string_equal(rows[n - 1].name, "lm_head.weight");
+    assert_string_equal(rows[n].name, "lm_head.code");
+    assert_string_equal(rows[n + 1].name, "lm_head.basis");
+    assert_int_equal(aa_config_params(&c), whole - 7 * 32 + 7 * 3 + 3 * 32);
+    c.tied = true;
+    assert_int_equal(aa_model_rows(&c, rows, 32), n + 1);
+    assert_string_equal(rows[1].name, "model.embed_tokens.code");
+    assert_true(rows[1].rows == 7 && rows[1].cols == 3 && rows[1].kind == AA_KIND_EMBEDDING);
+    assert_string_equal(rows[2].name, "model.embed_tokens.basis");
+    assert_true(rows[2].rows == 3 && rows[2].cols == 32 && rows[2].kind == AA_KIND_MATRIX);
 }
 
 int main(void) {

@@ -427,6 +427,62 @@ static void test_compact_vocabulary(void **state) {
     }
 }
 
+/* Rows in an order of their own, the head multiplied out; with ids that have no row, and without.
+ */
+static void test_low_rank_head(void **state) {
+    (void)state;
+    static const int32_t order[11] = {9, 0, 17, 4, 5, 1, 19, 6, 12, 11, 10};
+    static const int32_t all[11] = {9, 0, 7, 4, 5, 1, 2, 6, 3, 8, 10};
+    static const float mean[11] = {3, 1, 4, 2, -1, 0, -4, 5, 6, 7, 8};
+    enum { R = 5 };
+    aa_err err = {0};
+    aa_cpu *cpu;
+
+    check_ok(aa_cpu_new(&cpu, 1, AA_ISA_AUTO, &err));
+    for (int variant = 0; variant < 4; variant++) {
+        const bool tied = variant % 2, compact = variant / 2;
+        const size_t V = compact ? 20 : 11;
+        aa_config c = toy(AA_ARCH_LLAMA);
+        bool exact = true;
+        fixture a, b;
+        char *dir = make_dir("model");
+
+        c.tied = tied, c.head_rank = R, c.head_full = 4;
+        open_model(&a, &c);
+        fill(&a.model);
+        aa_hf_options o = {.active_ids = compact ? order : all, .n_active = 11, .full_vocab = V,
+                           .mean_logit = compact ? mean : NULL, .cpu = cpu};
+        check_ok(aa_hf_write(dir, &a.model, &o, &exact, &err));
+        assert_false(exact);
+        aa_source *s;
+        check_ok(aa_source_open(&s, dir, &err));
+        assert_int_equal(s->config.head_rank, 0);
+        assert_int_equal(s->n_active, compact ? 11 : 0);
+        for (size_t i = 1; i < s->n_active; i++)
+            assert_true(s->active_ids[i] > s->active_ids[i - 1]);
+        check_ok(load(dir, &b, &err));
+        for (size_t i = 0; i < 11; i++) {
+            size_t id = compact ? (size_t)s->active_ids[i] : i;
+            float row[24], codes[R];
+            int32_t from = -1;
+
+            for (int32_t k = 0; k < 11; k++)
+                if ((size_t)o.active_ids[k] == id) from = k;
+            assert_true(from >= 0);
+            aa_model_head_rows(&a.model, cpu, &from, 1, codes, row);
+            check_same_bits("head", b.model.head.weight->data + i * 24, row, sizeof row);
+            if (!tied)
+                check_same_bits("embedding", b.model.embedding->data + i * 24,
+                                a.model.embedding->data + from * 24, sizeof row);
+        }
+        aa_source_close(s);
+        aa_arena_release(&a.arena);
+        aa_arena_release(&b.arena);
+        aa_heap_free(dir);
+    }
+    aa_cpu_free(cpu);
+}
+
 /* ---- weights of others ----------------------------------------------------------------------- */
 
 typedef struct variant {
@@ -731,6 +787,7 @@ int main(void) {
         cmocka_unit_test(test_weights_round_trip),
         cmocka_unit_test(test_residual_scale),
         cmocka_unit_test(test_compact_vocabulary),
+        cmocka_unit_test(test_low_rank_head),
         cmocka_unit_test(test_foreign_weights),
         cmocka_unit_test(test_wrong_shape),
         cmocka_unit_test(test_shards),
