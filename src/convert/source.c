@@ -132,8 +132,8 @@ aa_status aa_source_tokenizer(aa_source *s, aa_tokenizer **out, aa_err *err) {
     size_t n = aa_tokenizer_vocab(t);
     if (s->active_ids && n != s->full_vocab) {
         aa_tokenizer_free(t);
-        return aa_fail(err, AA_EFORMAT, "'%s': " AA__HF_ACTIVE " is for a tokenizer of %zu ids, the "
-                       "one beside it has %zu", s->path, s->full_vocab, n);
+        return aa_fail(err, AA_EFORMAT, "'%s': " AA__HF_ACTIVE " is for a tokenizer of %zu ids, "
+                       "the one beside it has %zu", s->path, s->full_vocab, n);
     }
     if (n > s->full_vocab) {
         aa_tokenizer_free(t);
