@@ -284,18 +284,18 @@ static int newest_first(const void *a, const void *b) {
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
-static bool linked(const char *run_dir, const char *checkpoint) {
+static aa_status is_linked(bool *out, const char *run_dir, const char *checkpoint, aa_err *err) {
     static const char *const links[] = {"last", "best"};
     aa_sys_info at, target;
-    if (aa_sys_stat(&at, checkpoint)) return true;
-    for (size_t i = 0; i < 2; i++) {
+    *out = aa_sys_stat(&at, checkpoint) != 0;   /* what cannot be looked at is kept */
+    for (size_t i = 0; i < 2 && !*out; i++) {
         char *path = aa_path_join(run_dir, links[i]);
-        bool same = !path || (aa_sys_stat(&target, path) == 0 && target.kind == AA_SYS_DIR &&
-                              target.inode == at.inode);
+        if (!path) return aa_fail_memory(err, "a path", 0);
+        *out = aa_sys_stat(&target, path) == 0 && target.kind == AA_SYS_DIR &&
+               target.inode == at.inode;
         aa_heap_free(path);
-        if (same) return true;
     }
-    return false;
+    return AA_OK;
 }
 
 static int sweep(void *ctx, const char *name) {
@@ -324,8 +324,9 @@ aa_status aa_checkpoint_prune(const char *run_dir, int64_t keep, aa_err *err) {
     if (!st && l.n) qsort(l.steps, l.n, sizeof *l.steps, newest_first);
     for (size_t i = (size_t)keep; !st && i < l.n; i++) {
         char *path = aa_heap_printf("%s/step-%llu", run_dir, (unsigned long long)l.steps[i]);
-        if (!path) st = aa_fail_memory(err, "a path", 0);
-        else if (!linked(run_dir, path)) st = remove_checkpoint(path, err);
+        bool linked = true;
+        st = path ? is_linked(&linked, run_dir, path, err) : aa_fail_memory(err, "a path", 0);
+        if (!st && !linked) st = remove_checkpoint(path, err);
         aa_heap_free(path);
     }
     aa_heap_free(l.steps);
