@@ -177,8 +177,8 @@ static void generation_json(const aa_tokenizer *k, aa_text *t) {
     aa_text_add(t, "}\n");
 }
 
-static aa_status write_texts(const target *d, const aa_config *c, const aa_hf_options *o, bool expand,
-                             aa_text *t, aa_err *err) {
+static aa_status write_texts(const target *d, const aa_config *c, const aa_hf_options *o,
+                             bool expand, aa_text *t, aa_err *err) {
     AA_TRY(aa_hf_config_json(c, o->tokenizer, t, err));
     AA_TRY(write_text(d, AA__HF_CONFIG, t, err));
     generation_json(o->tokenizer, t);
