@@ -130,7 +130,8 @@ static aa_status train(cli_call *call, aa_opts *opts, aa_cpu *cpu, cli_progress 
     aa_status st = aa_plan_make(&plan, &job, cpu, PROBE_S, err);
     aa_text text = {0};
     if (!st) aa_plan_text(&plan, &job, &text);
-    if (!st && text.data) cli_progress_message(progress, text.data);
+    if (!st) st = aa_text_status(&text, err);
+    if (!st) cli_progress_message(progress, text.data);
     aa_text_release(&text);
     aa_train_hooks hooks = {.ctx = progress,
                             .message = cli_progress_message,

@@ -171,15 +171,16 @@ static aa_status begin_tensors(aa_outfile *f, const aa_model *m, const vocabular
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-/* The directory being written. */
-typedef struct target { const char *dir; aa_hf_files files; } target;
+/* The directory being written. files may be NULL. */
+typedef struct target { const char *dir; aa_hf_files *files; } target;
 
-static void note_file(target *d, const char *name, uint64_t size_bytes, aa_digest digest) {
-    aa_assert(d->files.n < AA_HF_MAX_FILES);
-    d->files.file[d->files.n++] = (aa_hf_file){name, size_bytes, digest};
+void aa_hf_note(aa_hf_files *files, const char *name, uint64_t size_bytes, aa_digest digest) {
+    if (!files) return;
+    aa_assert(files->n < AA_HF_MAX_FILES);
+    files->file[files->n++] = (aa_hf_file){name, size_bytes, digest};
 }
 
-static aa_status write_weights(target *d, const aa_model *m, const aa_hf_options *o,
+static aa_status write_weights(const target *d, const aa_model *m, const aa_hf_options *o,
                                const vocabulary *v, aa_err *err) {
     aa_outfile *f = NULL;
     aa_digest digest;
@@ -193,19 +194,19 @@ static aa_status write_weights(target *d, const aa_model *m, const aa_hf_options
         size_bytes = aa_outfile_size(f);
         st = aa_outfile_commit(f, &digest, err);
     } else if (f) aa_outfile_abort(f);
-    if (!st) note_file(d, AA__HF_WEIGHTS, size_bytes, digest);
+    if (!st) aa_hf_note(d->files, AA__HF_WEIGHTS, size_bytes, digest);
     aa_heap_free(path);
     return st;
 }
 
 /* Writes the text, then clears it for the next file. */
-static aa_status write_text(target *d, const char *name, aa_text *t, aa_err *err) {
+static aa_status write_text(const target *d, const char *name, aa_text *t, aa_err *err) {
     AA_TRY(aa_text_status(t, err));
     char *path = aa_path_join(d->dir, name);
     aa_status st = path ? aa_file_write(path, t->data, t->len, err)
                         : aa_fail_memory(err, "a path", 0);
 
-    if (!st) note_file(d, name, t->len, aa_digest_bytes(t->data, t->len));
+    if (!st) aa_hf_note(d->files, name, t->len, aa_digest_bytes(t->data, t->len));
     aa_heap_free(path);
     aa_text_clear(t);
     return st;
@@ -224,7 +225,7 @@ static void generation_json(const aa_tokenizer *k, aa_text *t) {
     aa_text_add(t, "}\n");
 }
 
-static aa_status write_texts(target *d, const aa_config *c, const aa_hf_options *o,
+static aa_status write_texts(const target *d, const aa_config *c, const aa_hf_options *o,
                              const vocabulary *v, aa_text *t, aa_err *err) {
     AA_TRY(aa_hf_config_json(c, o->tokenizer, t, err));
     AA_TRY(write_text(d, AA__HF_CONFIG, t, err));
@@ -250,6 +251,7 @@ aa_status aa_hf_write(const char *dir, const aa_model *m, const aa_hf_options *o
     vocabulary v = {0};
 
     if (!o) o = &none;
+    d.files = o->files;
     bool by_id = o->active_ids || c.head_rank;
     aa_status st = by_id ? make_vocabulary(o, (size_t)c.vocab, &v, err) : AA_OK;
     if (!st && by_id) c.vocab = (int64_t)v.n_ids;
@@ -258,7 +260,6 @@ aa_status aa_hf_write(const char *dir, const aa_model *m, const aa_hf_options *o
     aa_text_release(&t);
     aa_heap_free(v.row_of);
     if (st) return st;
-    if (o->files) *o->files = d.files;
     *out_exact = !by_id && c.residual_scale == 1 && sizeof(aa_real) == sizeof(float);
     return AA_OK;
 }

@@ -45,9 +45,10 @@ aa_status aa_source_tokenizer(aa_source *s, aa_tokenizer **out, aa_err *err) AA_
 
 /* ---- Hugging Face directories ---------------------------------------------------------------- */
 
-enum { AA_HF_MAX_FILES = 8 };
+enum { AA_HF_MAX_FILES = 8 };             /* of ours, and room for what a checkpoint adds */
 typedef struct aa_hf_file { const char *name; uint64_t size_bytes; aa_digest digest; } aa_hf_file;
 typedef struct aa_hf_files { aa_hf_file file[AA_HF_MAX_FILES]; size_t n; } aa_hf_files;
+void aa_hf_note(aa_hf_files *files, const char *name, uint64_t size_bytes, aa_digest digest);
 
 typedef struct aa_hf_options {
     const aa_tokenizer *tokenizer;       /* NULL: none is written */
@@ -57,7 +58,7 @@ typedef struct aa_hf_options {
     const int32_t *active_ids; size_t n_active; size_t full_vocab;
     const float *mean_logit;             /* [V] of the model, needed if n_active < full_vocab */
     aa_cpu *cpu;                         /* multiplies out a low-rank head, which needs it */
-    aa_hf_files *files;                  /* out: what was written, with digests; NULL: not wanted */
+    aa_hf_files *files;                  /* added to: what was written; NULL: not wanted */
 } aa_hf_options;
 
 /* Writes config.json, generation_config.json, model.safetensors, tokenizer.json,

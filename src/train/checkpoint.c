@@ -129,8 +129,9 @@ static aa_status list_state(state_rows *s, const aa_model *m, const aa_optim *op
 }
 
 static aa_status write_state(const char *dir, const aa_model *m, const aa_optim *optim, bool master,
-                             aa_err *err) {
+                             aa_hf_files *files, aa_err *err) {
     state_rows s = {0};
+    aa_digest digest;
     aa_outfile *f = NULL;
     char *path = aa_path_join(dir, STATE_FILE);
     aa_status st = path ? list_state(&s, m, optim, master, err) : aa_fail_memory(err, "a path", 0);
@@ -138,8 +139,11 @@ static aa_status write_state(const char *dir, const aa_model *m, const aa_optim 
     if (!st) st = aa_safetensors_begin(f, s.entries, s.n, NULL, 0, err);
     for (size_t i = 0; !st && i < s.n; i++)
         aa_outfile_write(f, s.data[i], (size_t)s.entries[i].shape[0] * sizeof(aa_real));
-    if (!st) st = aa_outfile_commit(f, NULL, err);
-    else if (f) aa_outfile_abort(f);
+    if (!st) {
+        uint64_t size_bytes = aa_outfile_size(f);
+        st = aa_outfile_commit(f, &digest, err);
+        if (!st) aa_hf_note(files, STATE_FILE, size_bytes, digest);
+    } else if (f) aa_outfile_abort(f);
     aa_heap_free(path);
     aa_heap_free(s.entries);
     aa_heap_free(s.data);
@@ -147,38 +151,21 @@ static aa_status write_state(const char *dir, const aa_model *m, const aa_optim 
     return st;
 }
 
-typedef struct file_list {
-    const char *dir;
-    aa_text *out;
-    aa_err *err;
-    aa_status status;
-    bool first;
-} file_list;
-
-static int add_file(void *ctx, const char *name) {
-    file_list *l = ctx;
-    aa_digest digest;
-    aa_sys_info info = {0};
-    char hex[AA_DIGEST_HEX], *path = aa_path_join(l->dir, name);
-    l->status = path ? aa_digest_file(&digest, path, l->err) : aa_fail_memory(l->err, "a path", 0);
-    if (!l->status) {
-        aa_sys_stat(&info, path);
-        aa_digest_hex(digest, hex);
-        aa_text_add(l->out, l->first ? "\n{" : ",\n{");
-        aa_text_json_key(l->out, "name");
-        aa_text_json_string(l->out, name, strlen(name));
-        aa_text_json_key(l->out, "size");
-        aa_text_json_int(l->out, (int64_t)info.size_bytes);
-        aa_text_json_key(l->out, "digest");
-        aa_text_json_string(l->out, hex, strlen(hex));
-        aa_text_add(l->out, "}");
-        l->first = false;
-    }
-    aa_heap_free(path);
-    return l->status != AA_OK;
+static void list_file(const aa_hf_file *f, aa_text *out) {
+    char hex[AA_DIGEST_HEX];
+    aa_digest_hex(f->digest, hex);
+    aa_text_add(out, "\n{");
+    aa_text_json_key(out, "name");
+    aa_text_json_string(out, f->name, strlen(f->name));
+    aa_text_json_key(out, "size");
+    aa_text_json_int(out, (int64_t)f->size_bytes);
+    aa_text_json_key(out, "digest");
+    aa_text_json_string(out, hex, strlen(hex));
+    aa_text_add(out, "}");
 }
 
-static aa_status write_run_json(const char *dir, const aa_position *at, bool exact, aa_err *err) {
+static aa_status write_run_json(const char *dir, const aa_position *at, bool exact,
+                                const aa_hf_files *files, aa_err *err) {
     aa_text t = {0};
     aa_text_add(&t, "{");
     aa_text_json_key(&t, "version");
@@ -188,12 +175,12 @@ static aa_status write_run_json(const char *dir, const aa_position *at, bool exa
     aa_text_json_bool(&t, exact);
     aa_text_json_key(&t, "files");
     aa_text_add(&t, "[");
-    file_list l = {.dir = dir, .out = &t, .err = err, .first = true};
-    int no = aa_sys_list_dir(dir, add_file, &l);
+    for (size_t i = 0; i < files->n; i++) {
+        if (i) aa_text_add(&t, ",");
+        list_file(&files->file[i], &t);
+    }
     aa_text_add(&t, "]}\n");
-    aa_status st = l.status ? l.status
-                   : no     ? aa_fail_errno(err, no, "cannot list", dir)
-                            : aa_text_status(&t, err);
+    aa_status st = aa_text_status(&t, err);
     char *path = st ? NULL : aa_path_join(dir, POSITION_FILE);
     if (!st) st = path ? aa_file_write(path, t.data, t.len, err) : aa_fail_memory(err, "a path", 0);
     aa_heap_free(path);
@@ -201,15 +188,18 @@ static aa_status write_run_json(const char *dir, const aa_position *at, bool exa
     return st;
 }
 
-static aa_status fill_directory(const char *dir, const aa_model *m, const aa_hf_options *hf,
+static aa_status fill_directory(const char *dir, const aa_model *m, const aa_hf_options *options,
                                 const aa_optim *optim, const aa_position *at, aa_err *err) {
+    aa_hf_files files = {0};
+    aa_hf_options hf = *options;
+    hf.files = &files;
     bool exact = false;
     int no = aa_sys_remove_tree(dir);
     if (no) return aa_fail_errno(err, no, "cannot remove the unfinished checkpoint", dir);
     AA_TRY(aa_make_dirs(dir, err));
-    AA_TRY(aa_hf_write(dir, m, hf, &exact, err));
-    AA_TRY(write_state(dir, m, optim, !exact, err));
-    AA_TRY(write_run_json(dir, at, exact, err));
+    AA_TRY(aa_hf_write(dir, m, &hf, &exact, err));
+    AA_TRY(write_state(dir, m, optim, !exact, &files, err));
+    AA_TRY(write_run_json(dir, at, exact, &files, err));
     no = aa_sys_fsync_dir(dir);
     return no ? aa_fail_errno(err, no, "cannot flush", dir) : AA_OK;
 }
@@ -288,18 +278,18 @@ static int newest_first(const void *a, const void *b) {
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
-static bool linked(const char *run_dir, const char *checkpoint) {
+static aa_status is_linked(bool *out, const char *run_dir, const char *checkpoint, aa_err *err) {
     static const char *const links[] = {"last", "best"};
     aa_sys_info at, target;
-    if (aa_sys_stat(&at, checkpoint)) return true;
-    for (size_t i = 0; i < 2; i++) {
+    *out = aa_sys_stat(&at, checkpoint) != 0;   /* what cannot be looked at is kept */
+    for (size_t i = 0; i < 2 && !*out; i++) {
         char *path = aa_path_join(run_dir, links[i]);
-        bool same = !path || (aa_sys_stat(&target, path) == 0 && target.kind == AA_SYS_DIR &&
-                              target.inode == at.inode);
+        if (!path) return aa_fail_memory(err, "a path", 0);
+        *out = aa_sys_stat(&target, path) == 0 && target.kind == AA_SYS_DIR &&
+               target.inode == at.inode;
         aa_heap_free(path);
-        if (same) return true;
     }
-    return false;
+    return AA_OK;
 }
 
 static int sweep(void *ctx, const char *name) {
@@ -328,8 +318,9 @@ aa_status aa_checkpoint_prune(const char *run_dir, int64_t keep, aa_err *err) {
     if (!st && l.n) qsort(l.steps, l.n, sizeof *l.steps, newest_first);
     for (size_t i = (size_t)keep; !st && i < l.n; i++) {
         char *path = aa_heap_printf("%s/step-%llu", run_dir, (unsigned long long)l.steps[i]);
-        if (!path) st = aa_fail_memory(err, "a path", 0);
-        else if (!linked(run_dir, path)) st = remove_checkpoint(path, err);
+        bool linked = true;
+        st = path ? is_linked(&linked, run_dir, path, err) : aa_fail_memory(err, "a path", 0);
+        if (!st && !linked) st = remove_checkpoint(path, err);
         aa_heap_free(path);
     }
     aa_heap_free(l.steps);

@@ -342,7 +342,8 @@ static aa_status begin_new(run *r, const char *journal, aa_err *err) {
     const aa_train_options *o = r->job->o;
     aa_sys_info info;
     char *last = aa_path_join(r->dir, "last");
-    bool taken = last && aa_sys_stat(&info, last) == 0 && info.kind != AA_SYS_ABSENT;
+    if (!last) return aa_fail_memory(err, "a path", 0);
+    bool taken = aa_sys_stat(&info, last) == 0 && info.kind != AA_SYS_ABSENT;
     aa_heap_free(last);
     if (taken)
         return aa_fail(err, AA_EUSAGE,

@@ -220,6 +220,16 @@ def base_keeps_a_compact_vocabulary():
 
 
 @case
+def checkpoints_list_their_files():
+    for where in (f"{trained()}/last", f"{compact()[0]}/last"):
+        listed = json.loads(pathlib.Path(where, "run.json").read_text())["files"]
+        there = {p.name: p.stat().st_size for p in pathlib.Path(where).iterdir()}
+        del there["run.json"]
+        check({f["name"]: f["size"] for f in listed} == there and len(listed) == len(there),
+              f"{where} holds {there}, run.json lists {listed}")
+
+
+@case
 def samples_with_zero_bytes():
     """Whole in the journal, and shown as a picture everywhere else."""
     pathlib.Path("zeros.txt").write_bytes(b"on\0e two\n" * 4000)

@@ -57,6 +57,9 @@ def limits():
           "outside src/cli")
     holds("check-limits", tree("s4", cli__a_c="void f(void) { ex" + "it(1); }\n"))
     finds("check-limits", tree("s9", num__a_c="void f(void *p) { free(p); }\n"), "memory.h")
+    finds("check-limits", tree("s11", num__a_c="void *f(void) { return aligned_alloc(64, 64); }\n"),
+          "aligned_alloc", "memory.h")
+    holds("check-limits", tree("s12", num__a_c="void f(void *p) { aa_heap_free(p); }\n"))
     holds("check-limits", tree("s10", sys__a_c="void f(void *p) { free(p); }\n"))
     finds("check-limits", tree("s5", num__a_c="/* TO" + "DO */\n"), "src/num/a.c:1")
     finds("check-limits", tree("s6", num__a_c="#if" + " 0\n#endif\n"), "disabled")

@@ -300,7 +300,7 @@ static void test_weights_round_trip(void **state) {
     (void)state;
     for (int arch = 0; arch < AA_ARCH_COUNT; arch++) {
         aa_config c = toy(arch);
-        aa_hf_files files;
+        aa_hf_files files = {0};
         aa_hf_options o = {.files = &files};
         aa_err err = {0};
         bool exact = false;
@@ -377,7 +377,7 @@ static void test_compact_vocabulary(void **state) {
 
     for (int tied = 0; tied < 2; tied++) {
         aa_config c = toy(AA_ARCH_QWEN3);
-        aa_hf_files files;
+        aa_hf_files files = {0};
         aa_hf_options o = {.active_ids = active, .n_active = 11, .full_vocab = 20,
                            .mean_logit = mean, .files = &files};
         aa_err err = {0};
