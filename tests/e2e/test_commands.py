@@ -185,6 +185,26 @@ def json_objects():
 
 
 @case
+def work_of_the_optimizer_is_counted():
+    """Muon multiplies matrices between the passes: plan, journal and result say how much."""
+    trained()
+    work = {}
+    for name in ("adamw", "muon"):
+        more = ["--optimizer", name, "--budget", "5steps"]
+        plan = done("plan", *TINY, "--data", "text.txt", *more, "--json").json()
+        result = done(*tiny_run(name, *more), "--json").json()
+        run_line = json.loads(open(f"{name}/journal.jsonl").readline())
+        check(run_line["model"]["flop_per_update"] == plan["flop_per_update"],
+              f"{name}: journal and plan agree")
+        check(abs(result["flop"] / (5 * plan["flop_per_update"]) - 1) < 1e-9,
+              f"{name}: five updates, not {result['flop']}")
+        work[name] = plan["flop_per_update"] - plan["tokens_per_update"] * plan["flop_per_token"]
+    check(work["adamw"] == 0 < work["muon"], f"work outside the passes: {work}")
+    told = done("plan", *TINY, "--data", "text.txt", "--optimizer", "muon").out
+    check("by the optimizer" in told, f"the plan says it in words: {told}")
+
+
+@case
 def json_stays_clean_on_failure():
     result = run("eval", "nowhere", "--data", "text.txt", "--json")
     check(result.status == 1 and not result.out.strip(), "standard output stays empty", result)
