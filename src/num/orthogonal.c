@@ -2,8 +2,9 @@
  *
  * For X = U S V^T this is U V^T. Newton-Schulz raises all singular values towards 1 by an odd
  * polynomial, X <- (a I + b G + c G^2) X with G = X X^T. The coefficients are those of Jordan et
- * al. 2024 ("Muon"): steep at 0, so that five steps suffice, at the price of values that end
- * anywhere in about 0.7 .. 1.2, which training does not mind.
+ * al. 2024 ("Muon"): steep at 0, so that few steps suffice, at the price of values that end
+ * anywhere in about 0.7 .. 1.2, which training does not mind. Three steps bring those above |X|/30
+ * there, five those above |X|/300.
  *
  * Everything but the last product happens on the short side m of X. With P_k = a I + b G_k + c
  * G_k^2, the Gram matrices follow G_(k+1) = P_k G_k P_k, and the result is (P_last ... P_0) X:

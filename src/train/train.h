@@ -37,7 +37,7 @@ typedef struct aa_train_options {          /* rows: aa_train_rows in options.c, 
 } aa_train_options;
 
 extern const aa_opt aa_train_rows[];
-/* Intervals and the learning rate that were left open follow from budget and model; afterwards the
+/* Intervals and learning rates that were left open follow from budget and model; afterwards the
  * options are complete (what config.ini records). */
 void aa_train_options_settle(aa_opts *opts, const aa_config *config);
 

@@ -185,6 +185,18 @@ def json_objects():
 
 
 @case
+def the_embedding_learns_faster_unless_it_has_learnt():
+    trained()
+    done(*tiny_run("fresh-rate", "--budget", "1steps"))
+    done(*tiny_run("based-rate", "--budget", "1steps", "--base", "run"))
+    done(*tiny_run("given-rate", "--budget", "1steps", "--base", "run", "--embed-lr", "2.5"))
+    for name, want in {"fresh-rate": "4", "based-rate": "1", "given-rate": "2.5"}.items():
+        lines = open(f"{name}/config.ini").read().splitlines()
+        found = [line.split("=")[1].strip() for line in lines if line.startswith("embed-lr")]
+        check(found == [want], f"{name}: embed-lr is {found}, not {want}")
+
+
+@case
 def work_of_the_optimizer_is_counted():
     """Muon multiplies matrices between the passes: plan, journal and result say how much."""
     trained()
