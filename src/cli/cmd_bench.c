@@ -139,8 +139,8 @@ static aa_status time_updates(cli_call *call, const aa_plan *p, const aa_job *jo
         cli_key_real(&call->out, "tokens_per_s_best", best);
         cli_key_real(&call->out, "flop_per_token", p->flop_per_token);
         cli_key_real(&call->out, "peak_gflops", peak);
-        cli_key_real(&call->out, "share_of_peak", mid * p->flop_per_token / (peak * 1e9));
-        cli_key_real(&call->out, "share_of_peak_best", best * p->flop_per_token / (peak * 1e9));
+        cli_key_real(&call->out, "share_of_peak", aa_plan_share_of_peak(p, mid, peak));
+        cli_key_real(&call->out, "share_of_peak_best", aa_plan_share_of_peak(p, best, peak));
         cli_key_string(&call->out, "isa", p->isa);
         cli_key_string(&call->out, "compute", p->compute);
         cli_key_string(&call->out, "device", be->name);
@@ -161,8 +161,8 @@ static aa_status time_updates(cli_call *call, const aa_plan *p, const aa_job *jo
     aa_text_printf(
         &call->out,
         "median %.0f tokens/s, %.1f%% of peak; best %.0f tokens/s, %.1f%%; %zu updates\n", mid,
-        100 * mid * p->flop_per_token / (peak * 1e9), best,
-        100 * best * p->flop_per_token / (peak * 1e9), n);
+        100 * aa_plan_share_of_peak(p, mid, peak), best, 100 * aa_plan_share_of_peak(p, best, peak),
+        n);
     print_profile(call, cpu, total, peak);
     return AA_OK;
 }

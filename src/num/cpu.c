@@ -217,6 +217,7 @@ static const char *const prof_names[AA_PROF_COUNT] = {
     [AA_PROF_SCALE] = "scale",
     [AA_PROF_ADAMW] = "adamw",
     [AA_PROF_SGD] = "sgd",
+    [AA_PROF_ORTHOGONAL] = "orthogonalize",
     [AA_PROF_LOWRANK] = "low rank",
 };
 

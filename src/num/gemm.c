@@ -401,21 +401,29 @@ void aa_linear_dw(aa_cpu *cpu, const aa_linear *lin, const aa_real *dy, size_t l
     aa__end(cpu, AA_PROF_LINEAR_DW, start, flop_of(T, p.M, p.N), bytes_of(T, p.M, p.N));
 }
 
-void aa_gemm(aa_cpu *cpu, aa_real *c, size_t ldc, const aa_real *a, size_t lda, const aa_real *b,
-             size_t ldb, bool transpose_b, size_t M, size_t N, size_t K, bool accumulate) {
-    double start = aa__begin(cpu);
+void aa__product(aa_cpu *cpu, aa_real *c, size_t ldc, const aa_real *a, size_t lda,
+                 bool transpose_a, const aa_real *b, size_t ldb, bool transpose_b, aa_real scale,
+                 size_t M, size_t N, size_t K, bool accumulate) {
     product p = {.M = M,
                  .N = N,
                  .K = K,
+                 .a_is = transpose_a ? A_TRANSPOSED : A_DIRECT,
                  .a = a,
                  .lda = lda,
+                 .a_scale = 1,
                  .b_is = transpose_b ? B_TRANSPOSED : B_ROWS,
                  .b = b,
                  .ldb = ldb,
-                 .b_scale = 1,
+                 .b_scale = scale,
                  .c = c,
                  .ldc = ldc,
                  .from_zero = !accumulate};
     run_product(cpu, &p, &cpu->k.linear[AA_COMPUTE_F32]);
+}
+
+void aa_gemm(aa_cpu *cpu, aa_real *c, size_t ldc, const aa_real *a, size_t lda, const aa_real *b,
+             size_t ldb, bool transpose_b, size_t M, size_t N, size_t K, bool accumulate) {
+    double start = aa__begin(cpu);
+    aa__product(cpu, c, ldc, a, lda, false, b, ldb, transpose_b, 1, M, N, K, accumulate);
     aa__end(cpu, AA_PROF_GEMM, start, flop_of(M, N, K), bytes_of(M, N, K));
 }

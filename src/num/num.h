@@ -183,6 +183,16 @@ void aa_adamw_update(aa_cpu *cpu, aa_real *w, aa_real *grad, aa_real *m, aa_real
 void aa_sgd_update(aa_cpu *cpu, aa_real *w, aa_real *grad, aa_real *mom, size_t n, aa_real lr,
                    aa_real momentum, aa_real decay, aa_real grad_scale);
 
+/* y [rows,cols] = about U V^T for x = U S V^T: after 5 steps of Newton-Schulz every singular value
+ * above |x|/300 has become one in 0.6 .. 1.3. x is scaled to norm 1; a zero x gives zero.
+ * scratch: aa_orthogonal_scratch elements. Jordan et al. 2024, "Muon"; the Gram form: orthogonal.c.
+ * _flop: of the matrix products, what is computed. */
+enum { AA_ORTHOGONAL_MAX_STEPS = 6 };
+size_t aa_orthogonal_scratch(size_t rows, size_t cols);
+double aa_orthogonal_flop(size_t rows, size_t cols, int steps);
+void aa_orthogonalize(aa_cpu *cpu, aa_real *y, aa_real *x, size_t rows, size_t cols, int steps,
+                      aa_real *scratch);
+
 /* Half precision, round to nearest even; NaN stays NaN. IEEE binary16 and bfloat16 as uint16_t. */
 void aa_f16_from_f32(uint16_t *y, const float *x, size_t n);
 void aa_f32_from_f16(float *y, const uint16_t *x, size_t n);

@@ -132,6 +132,7 @@ typedef enum {
     AA_PROF_SCALE,
     AA_PROF_ADAMW,
     AA_PROF_SGD,
+    AA_PROF_ORTHOGONAL,
     AA_PROF_LOWRANK,
     AA_PROF_COUNT
 } aa_prof;
@@ -174,6 +175,12 @@ static inline size_t aa__split(size_t n, size_t parts, size_t i) {
 /* Columns 0..n split over the threads in units of a cache line, for sums that run down the rows. */
 void aa__run_columns(aa_cpu *cpu, size_t n, aa_pool_fn *fn, void *ctx);
 enum { AA_COLUMN_UNIT = 16 };
+
+/* C[M,N] = (accumulate ? C : 0) + scale op(A) op(B), without a row in the profile. op: A is [M,K],
+ * or [K,M] when transposed; B is [K,N], or [N,K] when transposed. */
+void aa__product(aa_cpu *cpu, aa_real *c, size_t ldc, const aa_real *a, size_t lda,
+                 bool transpose_a, const aa_real *b, size_t ldb, bool transpose_b, aa_real scale,
+                 size_t M, size_t N, size_t K, bool accumulate);
 
 /* ---- reals ----------------------------------------------------------------------------------- */
 

@@ -9,25 +9,34 @@
 #include "base/memory.h"
 #include "num/num.h"
 
-typedef enum { AA_OPTIM_ADAMW, AA_OPTIM_SGD } aa_optim_kind;      /* rows of the table in optim.c */
+/* Muon updates the matrices of the blocks; everything else stays with AdamW. */
+typedef enum { AA_OPTIM_ADAMW, AA_OPTIM_MUON, AA_OPTIM_SGD } aa_optim_kind;
 
 typedef struct aa_optim_options {
     int kind;                              /* aa_optim_kind */
     double beta1, beta2, eps;              /* SGD: beta1 is the momentum, the others unused */
     double weight_decay, clip;             /* clip: global L2 norm, 0 = off */
+    double embed_factor;                   /* on the rate of the embedding */
+    double muon_factor, muon_momentum;     /* on the rate of Muon's rows */
+    int muon_steps;                        /* of Newton-Schulz */
 } aa_optim_options;
+
+enum { AA_OPTIM_SLOTS = 2 };              /* state arrays per row, at most */
 
 typedef struct aa_optim {
     aa_optim_options options;
     aa_tensor *tensors; size_t n_tensors;  /* borrowed from the model */
-    size_t n_slots;                        /* state arrays per row (AdamW 2: m, v; SGD 1 or 0) */
-    aa_real **slot[2];                     /* slot[s][row]; row's shape */
+    aa_real **slot[AA_OPTIM_SLOTS];        /* slot[s][row]: state in the row's shape, or NULL */
+    aa_real *scratch;                      /* Muon: one direction and its Gram matrices */
     uint64_t t;                            /* updates done */
+    uint64_t size_bytes;                   /* what it took from the arena */
+    double flop;                           /* of matrix products, per update */
 } aa_optim;
 
 aa_status aa_optim_init(aa_optim *o, const aa_optim_options *options, aa_tensor *tensors,
                         size_t n_tensors, aa_arena *arena, aa_err *err) AA_MUST_USE;
-const char *aa_optim_slot_name(const aa_optim *o, size_t slot);   /* "exp_avg", "momentum", ... */
+/* "exp_avg", "momentum", ...; NULL where the row has no such state. */
+const char *aa_optim_slot_name(const aa_optim *o, size_t slot, size_t row);
 
 typedef struct aa_optim_result { double grad_norm, clip_factor; } aa_optim_result;
 /* One update with learning rate lr: t += 1, clip, update, zero gradients, raise versions. A

@@ -107,8 +107,8 @@ void aa__summarize(const aa_journal *j, aa__summary *out) {
     }
     if (j->end) read_end(j, &s);
     s.perplexity = exp(s.loss);
-    double flop_per_token = aa__run_real(j, "model", "flop_per_token");
-    if (isnan(s.flop)) s.flop = flop_per_token * (double)s.tokens;
+    if (isnan(s.flop)) s.flop = aa__run_real(j, "model", "flop_per_update") * (double)s.steps;
+    if (isnan(s.flop)) s.flop = aa__run_real(j, "model", "flop_per_token") * (double)s.tokens;
     rates(j, &s);
     *out = s;
 }

@@ -114,15 +114,17 @@ static void add_state(state_rows *s, const char *slot, const aa_tensor *t, const
 
 static aa_status list_state(state_rows *s, const aa_model *m, const aa_optim *optim, bool master,
                             aa_err *err) {
-    size_t most = (optim->n_slots + 1) * m->n_tensors;
+    size_t most = (AA_OPTIM_SLOTS + 1) * m->n_tensors;
     s->entries = aa_heap_alloc(most, sizeof *s->entries);
     s->data = aa_heap_alloc(most, sizeof *s->data);
     s->names = aa_heap_alloc(most, sizeof *s->names);
     if (!s->entries || !s->data || !s->names)
         return aa_fail_memory(err, "the list of training state", most * 256);
-    for (size_t slot = 0; slot < optim->n_slots; slot++)
-        for (size_t i = 0; i < m->n_tensors; i++)
-            add_state(s, aa_optim_slot_name(optim, slot), &m->tensors[i], optim->slot[slot][i]);
+    for (size_t slot = 0; slot < AA_OPTIM_SLOTS; slot++)
+        for (size_t i = 0; i < m->n_tensors; i++) {
+            const char *name = aa_optim_slot_name(optim, slot, i);
+            if (name) add_state(s, name, &m->tensors[i], optim->slot[slot][i]);
+        }
     for (size_t i = 0; master && i < m->n_tensors; i++)
         add_state(s, "master", &m->tensors[i], m->tensors[i].data);
     return AA_OK;
@@ -391,8 +393,10 @@ static aa_status read_state(const char *dir, aa_model *m, aa_optim *optim, bool 
     aa_heap_free(path);
     if (st) return st;
     for (size_t i = 0; !st && i < m->n_tensors; i++) {
-        for (size_t s = 0; !st && s < optim->n_slots; s++)
-            st = read_row(&f, aa_optim_slot_name(optim, s), &m->tensors[i], optim->slot[s][i], err);
+        for (size_t s = 0; !st && s < AA_OPTIM_SLOTS; s++) {
+            const char *name = aa_optim_slot_name(optim, s, i);
+            if (name) st = read_row(&f, name, &m->tensors[i], optim->slot[s][i], err);
+        }
         if (!st && master) st = read_row(&f, "master", &m->tensors[i], m->tensors[i].data, err);
     }
     aa_safetensors_close(&f);

@@ -91,6 +91,7 @@ aa_status aa_journal_run(aa_journal_writer *w, const aa_job *job, const aa_plan 
     open_object(w, "model");
     whole(w, "params", plan->params);
     real(w, "flop_per_token", plan->flop_per_token);
+    real(w, "flop_per_update", plan->flop_per_update);
     close_object(w);
     open_object(w, "data");
     whole(w, "tokens", job->tokens.n_tokens);

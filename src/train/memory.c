@@ -68,7 +68,11 @@ aa_status aa_train_backend(aa_backend *out, const aa_train_options *o, aa_cpu *c
 
 aa_optim_options aa_train_optim_options(const aa_train_options *o) {
     return (aa_optim_options){.kind = o->optimizer, .beta1 = o->beta1, .beta2 = o->beta2,
-                              .eps = o->eps, .weight_decay = o->weight_decay, .clip = o->clip};
+                              .eps = o->eps, .weight_decay = o->weight_decay, .clip = o->clip,
+                              .embed_factor = o->embed_lr,
+                              .muon_factor = o->lr > 0 ? o->muon_lr / o->lr : 1,
+                              .muon_momentum = o->muon_momentum,
+                              .muon_steps = (int)o->muon_steps};
 }
 
 aa_train_shape aa_train_shape_of(const aa_plan *p) {

@@ -31,7 +31,7 @@ static uint64_t touched_bytes(const aa_job *job, double tokens) {
     return (uint64_t)(file * (1 - exp(-windows * around / file)));
 }
 
-static aa_status measure(const aa_plan *p, const aa_job *job, aa_cpu *cpu, unsigned parts,
+static aa_status measure(aa_plan *p, const aa_job *job, aa_cpu *cpu, unsigned parts,
                          uint64_t *run, uint64_t *step, aa_err *err) {
     aa_train_memory m;
     aa_optim_options optim = aa_train_optim_options(job->o);
@@ -40,6 +40,8 @@ static aa_status measure(const aa_plan *p, const aa_job *job, aa_cpu *cpu, unsig
     AA_TRY(aa_train_memory_init(&m, &job->config, &optim, &s, cpu, true, err));
     *run = m.run.used_bytes;
     *step = m.step.used_bytes;
+    p->optim_bytes = m.optim.size_bytes;
+    p->flop_per_update = (double)(p->B * p->T) * p->flop_per_token + m.optim.flop;
     return AA_OK;
 }
 
@@ -69,9 +71,7 @@ static aa_status measure_all(aa_plan *p, const aa_job *job, aa_cpu *cpu, aa_err 
     AA_TRY(measure(p, job, cpu, AA_MODEL_GRADS, &with_grads, &step, err));
     AA_TRY(measure(p, job, cpu, p->parts, &with_packed, &step, err));
     AA_TRY(measure_session(job, cpu, &session, err));
-    uint64_t n_slots = job->o->optimizer == AA_OPTIM_ADAMW ? 2 : job->o->beta1 > 0;
     p->params_bytes = params;
-    p->optim_bytes = n_slots * p->params * sizeof(aa_real);
     p->grads_bytes = with_grads - params - p->optim_bytes;
     p->packed_bytes = with_packed - with_grads;
     p->activation_bytes = step;
@@ -130,14 +130,16 @@ static void predict_time(aa_plan *p, const aa_job *job) {
     const aa_train_options *o = job->o;
     double threads = (double)p->threads;
     double update_tokens = (double)(p->B * p->T);
-    double token_s = p->flop_per_token / (p->peak_gflops * 1e9 * MATRIX_EFFICIENCY) +
-                     element_work(&job->config) * ELEMENT_NS * 1e-9 / threads;
-    double update_s = (double)p->params * UPDATE_NS * 1e-9 / threads;
-    p->predicted_tokens_per_s = update_tokens / (update_tokens * token_s + update_s);
+    double update_s = p->flop_per_update / (p->peak_gflops * 1e9 * MATRIX_EFFICIENCY) +
+                      element_work(&job->config) * ELEMENT_NS * 1e-9 / threads * update_tokens +
+                      (double)p->params * UPDATE_NS * 1e-9 / threads;
+    p->predicted_tokens_per_s = update_tokens / update_s;
     switch (o->budget.unit) {
     case AA_UNIT_STEPS: p->predicted_tokens = o->budget.value * update_tokens; break;
     case AA_UNIT_TOKENS: p->predicted_tokens = o->budget.value; break;
-    case AA_UNIT_FLOP: p->predicted_tokens = o->budget.value / p->flop_per_token; break;
+    case AA_UNIT_FLOP:
+        p->predicted_tokens = o->budget.value / p->flop_per_update * update_tokens;
+        break;
     default: p->predicted_tokens = o->budget.value * p->predicted_tokens_per_s; break;
     }
     p->predicted_updates = p->predicted_tokens / update_tokens;
@@ -151,6 +153,9 @@ aa_status aa_plan_make(aa_plan *out, const aa_job *job, aa_cpu *cpu, double prob
                  .n_eval_windows = eval_windows(job)};
     p.head_rows = HEAD_CHUNK_TOKENS;
     p.flop_per_token = 3 * aa_config_flop_forward(&job->config, job->T);
+    p.micro_B = 1;
+    uint64_t run, step;
+    AA_TRY(measure(&p, job, cpu, AA_MODEL_GRADS, &run, &step, err)); /* the optimizer's work */
     p.isa = aa_isa_name(aa_cpu_isa(cpu));
     p.compute = aa_compute_name(aa_cpu_compute(cpu));
     p.threads = aa_cpu_threads(cpu);
@@ -163,6 +168,11 @@ aa_status aa_plan_make(aa_plan *out, const aa_job *job, aa_cpu *cpu, double prob
     AA_TRY(choose_micro_batch(&p, job, cpu, err));
     *out = p;
     return AA_OK;
+}
+
+double aa_plan_share_of_peak(const aa_plan *p, double tokens_per_s, double peak_gflops) {
+    double updates_per_s = tokens_per_s / (double)(p->B * p->T);
+    return peak_gflops > 0 ? updates_per_s * p->flop_per_update / (peak_gflops * 1e9) : NAN;
 }
 
 /* ---- printing -------------------------------------------------------------------------------- */
@@ -198,8 +208,13 @@ void aa_plan_text(const aa_plan *p, const aa_job *job, aa_text *out) {
     memory_line(out, "process: program, samples", p->other_bytes);
     memory_line(out, "peak", p->peak_bytes);
     memory_line(out, "available", p->available_bytes);
-    aa_text_printf(out, "work      %.2f MFLOP per token, forward and backward\n",
+    double optim = p->flop_per_update - (double)(p->B * p->T) * p->flop_per_token;
+    aa_text_printf(out, "work      %.2f MFLOP per token, forward and backward",
                    p->flop_per_token * 1e-6);
+    if (optim > 0)
+        aa_text_printf(out, "; %.1f MFLOP per update by the optimizer, %.1f %%", optim * 1e-6,
+                       100 * optim / p->flop_per_update);
+    aa_text_add(out, "\n");
     if (p->peak_gflops > 0)
         aa_text_printf(out,
                        "time      %.0f tokens/s predicted (%s %s, %d thread%s, peak %.0f GFLOP/s): "
@@ -227,6 +242,7 @@ void aa_plan_json(const aa_plan *p, const aa_job *job, aa_text *out) {
         {"tokens_per_update", (double)(p->B * p->T)},
         {"micro_batch", (double)(p->micro_B * p->T)},
         {"flop_per_token", p->flop_per_token},
+        {"flop_per_update", p->flop_per_update},
         {"peak_gflops", p->peak_gflops},
         {"predicted_tokens_per_s", p->predicted_tokens_per_s},
         {"predicted_tokens", p->predicted_tokens},

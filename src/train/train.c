@@ -89,11 +89,11 @@ static double fraction_done(const run *r) {
  * the last. */
 static double fraction_ahead(const run *r) {
     aa_amount budget = r->job->o->budget;
-    double update_tokens = (double)(r->plan->B * r->plan->T), half;
+    double half;
     switch (budget.unit) {
     case AA_UNIT_STEPS: half = 0.5; break;
-    case AA_UNIT_TOKENS: half = 0.5 * update_tokens; break;
-    case AA_UNIT_FLOP: half = 0.5 * update_tokens * r->plan->flop_per_token; break;
+    case AA_UNIT_TOKENS: half = 0.5 * (double)(r->plan->B * r->plan->T); break;
+    case AA_UNIT_FLOP: half = 0.5 * r->plan->flop_per_update; break;
     default: half = r->at.step ? 0.5 * r->at.train_s / (double)r->at.step : 0; break;
     }
     return fmin(1, (clock_in(r, budget.unit) + half) / budget.value);
@@ -162,9 +162,7 @@ static void report_progress(run *r, double loss, double lr, const aa_optim_resul
                                  r->at.last_eval.tokens ? r->at.last_eval.bits_per_byte : NAN,
                              .wall_s = at->elapsed_s,
                              .tokens_per_s = tokens / train_s};
-    p->share_of_peak = r->plan->peak_gflops > 0 ? p->tokens_per_s * r->plan->flop_per_token /
-                                                      (r->plan->peak_gflops * 1e9)
-                                                : NAN;
+    p->share_of_peak = aa_plan_share_of_peak(r->plan, p->tokens_per_s, r->plan->peak_gflops);
     p->left_s = p->fraction > 0 ? at->elapsed_s * (1 - p->fraction) / p->fraction : NAN;
     if (r->hooks->progress) r->hooks->progress(r->hooks->ctx, p);
 }
@@ -188,7 +186,7 @@ static aa_status update(run *r, aa_err *err) {
     at->step++;
     at->windows += r->plan->B;
     at->tokens += n;
-    at->flop += (double)n * r->plan->flop_per_token;
+    at->flop += r->plan->flop_per_update;
     at->optim_t = r->mem.optim.t;
     at->log_loss_sum += loss;
     at->log_steps++;
@@ -483,9 +481,7 @@ static void fill_result(const run *r, aa_train_result *out) {
     if (!r->at.last_eval.tokens) /* it ended before its first evaluation */
         out->final.loss = out->final.loss_stderr = out->final.bits_per_byte =
             out->final.perplexity = NAN;
-    out->share_of_peak = r->plan->peak_gflops > 0 ? out->tokens_per_s * r->plan->flop_per_token /
-                                                        (r->plan->peak_gflops * 1e9)
-                                                  : NAN;
+    out->share_of_peak = aa_plan_share_of_peak(r->plan, out->tokens_per_s, r->plan->peak_gflops);
     double bytes_per_token = r->at.last_eval.tokens
                                  ? (double)r->at.last_eval.bytes / (double)r->at.last_eval.tokens
                                  : NAN;

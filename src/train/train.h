@@ -29,7 +29,8 @@ typedef struct aa_train_options {          /* rows: aa_train_rows in options.c, 
     bool compact_vocab;
     int64_t batch_tokens, micro_batch;
     double lr, min_lr, warmup, cooldown; int schedule;
-    double weight_decay, beta1, beta2, eps, clip;
+    double weight_decay, beta1, beta2, eps, clip, embed_lr, muon_lr, muon_momentum;
+    int64_t muon_steps;
     int optimizer, compute, method, adapter, device, init;
     char *base;
     int64_t seed, threads, keep, eval_tokens;
@@ -38,7 +39,7 @@ typedef struct aa_train_options {          /* rows: aa_train_rows in options.c, 
 } aa_train_options;
 
 extern const aa_opt aa_train_rows[];
-/* Intervals and the learning rate that were left open follow from budget and model; afterwards the
+/* Intervals and learning rates that were left open follow from budget and model; afterwards the
  * options are complete (what config.ini records). */
 void aa_train_options_settle(aa_opts *opts, const aa_config *config);
 
@@ -80,6 +81,7 @@ typedef struct aa_plan {
     uint64_t params_bytes, grads_bytes, optim_bytes, packed_bytes, activation_bytes, scratch_bytes,
         data_bytes, other_bytes, peak_bytes, available_bytes;
     double flop_per_token;                 /* training: forward + backward */
+    double flop_per_update;                /* B*T of these, and the optimizer's matrix products */
     double peak_gflops, predicted_tokens_per_s, predicted_wall_s, predicted_tokens,
         predicted_updates;
     const char *isa, *compute; int threads;
@@ -90,6 +92,8 @@ typedef struct aa_plan {
  * skip). */
 aa_status aa_plan_make(aa_plan *out, const aa_job *job, aa_cpu *cpu, double probe_s,
                        aa_err *err) AA_MUST_USE;
+/* Matrix work at that speed, against a peak in GFLOP/s; NAN where the peak is not known (0). */
+double aa_plan_share_of_peak(const aa_plan *p, double tokens_per_s, double peak_gflops);
 void aa_plan_text(const aa_plan *p, const aa_job *job, aa_text *out);
 void aa_plan_json(const aa_plan *p, const aa_job *job, aa_text *out);
 

@@ -73,14 +73,15 @@ def bad_values():
 @case
 def bfloat16_products():
     """Near floats, the same bits for any threads, refused where instructions are missing."""
-    done(*tiny_run("floats", "--budget", "60steps"))
-    auto = done(*tiny_run("auto", "--budget", "60steps", "--compute", "auto", "--threads", "1"))
+    calm = ["--budget", "60steps", "--embed-lr", "1"]
+    done(*tiny_run("floats", *calm))
+    auto = done(*tiny_run("auto", *calm, "--compute", "auto", "--threads", "1"))
     if option("auto", "compute") == "f32":
         if os.environ.get("AA_ISA") == "scalar":
             raise Skip("the scalar model of bfloat16 products is slow")
         refused(run(*tiny_run("none", "--compute", "bf16")), 1, "bfloat16", "auto")
         raise Skip("this processor has no bfloat16 products")
-    done(*tiny_run("pairs", "--budget", "60steps", "--compute", "bf16", "--threads", "2"))
+    done(*tiny_run("pairs", *calm, "--compute", "bf16", "--threads", "2"))
     same_run("auto", "pairs")
     losses = [[e["loss"] for e in journal(d) if e["event"] == "eval"][-1]
               for d in ("floats", "pairs")]
@@ -360,6 +361,38 @@ def json_objects():
         value = done(*words, "--json", timeout=120).json()
         for field in fields:
             check(field in value, f"{' '.join(words)} --json lacks '{field}': {sorted(value)}")
+
+
+@case
+def the_embedding_learns_faster_unless_it_has_learnt():
+    trained()
+    done(*tiny_run("fresh-rate", "--budget", "1steps"))
+    done(*tiny_run("based-rate", "--budget", "1steps", "--base", "run"))
+    done(*tiny_run("given-rate", "--budget", "1steps", "--base", "run", "--embed-lr", "2.5"))
+    for name, want in {"fresh-rate": "4", "based-rate": "1", "given-rate": "2.5"}.items():
+        lines = open(f"{name}/config.ini").read().splitlines()
+        found = [line.split("=")[1].strip() for line in lines if line.startswith("embed-lr")]
+        check(found == [want], f"{name}: embed-lr is {found}, not {want}")
+
+
+@case
+def work_of_the_optimizer_is_counted():
+    """Muon multiplies matrices between the passes: plan, journal and result say how much."""
+    trained()
+    work = {}
+    for name in ("adamw", "muon"):
+        more = ["--optimizer", name, "--budget", "5steps"]
+        plan = done("plan", *TINY, "--data", "text.txt", *more, "--json").json()
+        result = done(*tiny_run(name, *more), "--json").json()
+        run_line = json.loads(open(f"{name}/journal.jsonl").readline())
+        check(run_line["model"]["flop_per_update"] == plan["flop_per_update"],
+              f"{name}: journal and plan agree")
+        check(abs(result["flop"] / (5 * plan["flop_per_update"]) - 1) < 1e-9,
+              f"{name}: five updates, not {result['flop']}")
+        work[name] = plan["flop_per_update"] - plan["tokens_per_update"] * plan["flop_per_token"]
+    check(work["adamw"] == 0 < work["muon"], f"work outside the passes: {work}")
+    told = done("plan", *TINY, "--data", "text.txt", "--optimizer", "muon").out
+    check("by the optimizer" in told, f"the plan says it in words: {told}")
 
 
 @case

@@ -213,8 +213,8 @@ def back_to(step, run_dir):
 
 @case
 def every_kind_of_run_resumes():
-    """Options that change what a checkpoint holds: a base, a scale, no moments, fewer ids, a
-    low-rank head."""
+    """Options that change what a checkpoint holds: a base, a scale, other or no moments, fewer
+    ids, a low-rank head."""
     done(*tiny_run("origin", "--budget", "5steps"))
     steps = ["--budget", "40steps", "--checkpoint-every", "10steps", "--log-every", "7steps",
              "--keep", "0"]
@@ -222,6 +222,8 @@ def every_kind_of_run_resumes():
             "based": ["--base", "origin"],
             "scaled": ["--residual-scale", "0.5", "--eval-every", "0"],
             "plain": ["--optimizer", "sgd", "--beta1", "0", "--lr", "0.1"],
+            "muon": ["--optimizer", "muon", "--embed-lr", "2", "--budget", "2e8flop",
+                     "--checkpoint-every", "5e7flop"],
             "compact": ["--compact-vocab", "--sample-every", "11steps"],
             "half": ["--compute", "auto"],      # bfloat16 where the processor has it
             "ranked": ["--head-rank", "8", "--head-full", "20"],

@@ -13,8 +13,12 @@ typedef struct rig {
     aa_real data[3], grad[2];
 } rig;
 
-static const aa_optim_options adamw = {AA_OPTIM_ADAMW, 0.9, 0.95, 1e-8, 0.1, 0};
-static const aa_optim_options sgd = {AA_OPTIM_SGD, 0.5, 0, 0, 0.1, 0};
+static const aa_optim_options adamw = {.kind = AA_OPTIM_ADAMW, .beta1 = 0.9, .beta2 = 0.95,
+                                       .eps = 1e-8, .weight_decay = 0.1, .embed_factor = 1};
+static const aa_optim_options sgd = {.kind = AA_OPTIM_SGD, .beta1 = 0.5, .weight_decay = 0.1};
+static const aa_optim_options muon = {.kind = AA_OPTIM_MUON, .beta1 = 0.9, .beta2 = 0.95,
+                                      .eps = 1e-8, .weight_decay = 0.1, .embed_factor = 1,
+                                      .muon_factor = 10, .muon_momentum = 0.5, .muon_steps = 5};
 
 static void open_rig(rig *r, const aa_optim_options *options) {
     aa_err err = {0};
@@ -65,8 +69,8 @@ static void adamw_two_steps(void **state) {
     assert_int_equal(r.optim.t, 2);
     assert_int_equal(r.rows[0].version, 2);
     assert_int_equal(r.rows[2].version, 0);
-    assert_string_equal(aa_optim_slot_name(&r.optim, 0), "exp_avg");
-    assert_string_equal(aa_optim_slot_name(&r.optim, 1), "exp_avg_sq");
+    assert_string_equal(aa_optim_slot_name(&r.optim, 0, 0), "exp_avg");
+    assert_string_equal(aa_optim_slot_name(&r.optim, 1, 2), "exp_avg_sq");
     close_rig(&r);
 }
 
@@ -81,14 +85,82 @@ static void sgd_two_steps(void **state) {
     step(&r, 0.1, -0.1, 0.4);                         /* momentum .5: 0 and .5 */
     check_close((double)r.data[0], 0.475 - 0.1 * 0.1 * 0.475);
     check_close((double)r.data[1], 0.43);
-    assert_string_equal(aa_optim_slot_name(&r.optim, 0), "momentum");
+    assert_string_equal(aa_optim_slot_name(&r.optim, 0, 0), "momentum");
     close_rig(&r);
     aa_optim_options plain = sgd;
     plain.beta1 = 0;
     open_rig(&r, &plain);
-    assert_int_equal(r.optim.n_slots, 0);
+    assert_null(aa_optim_slot_name(&r.optim, 0, 0));
+    assert_null(r.optim.slot[0][0]);
     step(&r, 0.1, 0, 1), step(&r, 0.1, 0, 1);
     check_close((double)r.data[1], 0.3);
+    close_rig(&r);
+}
+
+/* One parameter is its own direction: five steps take 1 to p, wherever the polynomial ends. The
+ * matrix goes by the sign of momentum and gradient, the norm as under AdamW. */
+static void muon_two_steps(void **state) {
+    double p = 1;
+    rig r;
+
+    (void)state;
+    for (int k = 0; k < 5; k++) p = 3.4445 * p - 4.7750 * p * p * p + 2.0315 * p * p * p * p * p;
+    open_rig(&r, &muon);
+    step(&r, 1e-3, 0.2, 0.2);
+    check_close((double)r.data[0], 0.5 - 0.01 * (p + 0.1 * 0.5));
+    check_close((double)r.data[1], 0.499);
+    assert_true(r.grad[0] == 0 && r.grad[1] == 0);
+    check_close((double)r.optim.slot[0][0][0], 0.2);
+    double before = (double)r.data[0];
+    step(&r, 1e-3, -0.3, 0);                          /* momentum -.2, direction -.3 - .1 */
+    check_close((double)r.optim.slot[0][0][0], -0.2);
+    check_close((double)r.data[0], before + 0.01 * (p - 0.1 * before));
+    assert_string_equal(aa_optim_slot_name(&r.optim, 0, 0), "momentum");
+    assert_null(aa_optim_slot_name(&r.optim, 1, 0));
+    assert_null(r.optim.slot[1][0]);
+    assert_string_equal(aa_optim_slot_name(&r.optim, 1, 1), "exp_avg_sq");
+    assert_true(r.optim.flop == 2 * aa_orthogonal_flop(1, 1, 5));    /* two matrices */
+    close_rig(&r);
+}
+
+/* A tall matrix: orthonormal columns, times sqrt(rows / cols). */
+static void muon_of_a_tall_matrix(void **state) {
+    aa_optim_options options = muon;
+    aa_real data[8] = {0}, grad[8] = {3, 0, 0, 0.5f, 0, 0, 0, 0};
+    aa_tensor row = {.name = "tall", .kind = AA_KIND_MATRIX, .rows = 4, .cols = 2, .data = data,
+                     .grad = grad};
+    aa_optim_result result;
+    aa_arena arena;
+    aa_optim optim;
+    aa_cpu *cpu;
+    aa_err err = {0};
+
+    (void)state;
+    options.muon_momentum = 0;
+    check_ok(aa_cpu_new(&cpu, 1, AA_ISA_AUTO, &err));
+    aa_arena_init(&arena, "optim");
+    check_ok(aa_optim_init(&optim, &options, &row, 1, &arena, &err));
+    check_ok(aa_optim_step(&optim, cpu, 1e-3, &result, &err));
+    for (int i = 0; i < 8; i++) {
+        double size = -(double)data[i] / (0.01 * sqrt(2));
+        if (i == 0 || i == 3) assert_true(size > 0.6 && size < 1.3);
+        else assert_true(fabs(size) < 1e-4);
+    }
+    aa_arena_release(&arena);
+    aa_cpu_free(cpu);
+}
+
+static void the_embedding_has_its_own_rate(void **state) {
+    aa_optim_options options = adamw;
+    rig r;
+
+    (void)state;
+    options.embed_factor = 3, options.weight_decay = 0;
+    open_rig(&r, &options);
+    r.rows[0].kind = AA_KIND_EMBEDDING;
+    step(&r, 1e-3, 0.2, 0.2);
+    check_close((double)r.data[0], 0.497);
+    check_close((double)r.data[1], 0.499);
     close_rig(&r);
 }
 
@@ -139,17 +211,22 @@ static void a_gradient_that_is_not_finite_changes_nothing(void **state) {
 }
 
 static void the_plan_measures_the_state(void **state) {
+    const aa_optim_options *all[] = {&adamw, &sgd, &muon};
     aa_arena arena;
     aa_optim optim;
     aa_err err = {0};
     rig r;
 
     (void)state;
-    open_rig(&r, &adamw);
-    aa_arena_init_measure(&arena, "plan");
-    check_ok(aa_optim_init(&optim, &adamw, r.rows, 3, &arena, &err));
-    assert_int_equal(arena.used_bytes, r.arena.used_bytes);
-    close_rig(&r);
+    for (int i = 0; i < 3; i++) {
+        open_rig(&r, all[i]);
+        aa_arena_init_measure(&arena, "plan");
+        check_ok(aa_optim_init(&optim, all[i], r.rows, 3, &arena, &err));
+        assert_int_equal(arena.used_bytes, r.arena.used_bytes);
+        assert_int_equal(optim.size_bytes, arena.used_bytes);
+        assert_true(optim.flop == r.optim.flop);
+        close_rig(&r);
+    }
 }
 
 /* ---- schedules ------------------------------------------------------------------------------- */
@@ -206,6 +283,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adamw_two_steps),
         cmocka_unit_test(sgd_two_steps),
+        cmocka_unit_test(muon_two_steps),
+        cmocka_unit_test(muon_of_a_tall_matrix),
+        cmocka_unit_test(the_embedding_has_its_own_rate),
         cmocka_unit_test(clipping),
         cmocka_unit_test(a_gradient_that_is_not_finite_changes_nothing),
         cmocka_unit_test(the_plan_measures_the_state),

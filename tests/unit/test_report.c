@@ -390,6 +390,28 @@ static void test_json_summary(void **state) {
     aa_journal_release(&j);
 }
 
+/* Without an end, work is counted in updates, or in tokens where the journal does not say that. */
+static void test_work_of_an_unfinished_run(void **state) {
+    (void)state;
+    const char *const models[] = {"\"flop_per_token\":100,\"flop_per_update\":70000",
+                                  "\"flop_per_token\":100"};
+    for (int i = 0; i < 2; i++) {
+        aa_text t = {0}, out = {0};
+        aa_err err = {0};
+        json_t *o = NULL;
+        aa_text_printf(&t, "{\"event\":\"run\",\"schema\":1,\"options\":{},\"model\":{%s}}\n%s",
+                       models[i], "{\"event\":\"step\",\"step\":20,\"tokens\":10000,\"loss\":2}\n");
+        aa_journal j = read_text("work.jsonl", t.data, t.len);
+        aa_report_json(&j, &out);
+        check_ok(aa_json_parse(&o, out.data, out.len, "summary", &err));
+        assert_true(field(o, "flop") == (i ? 1e6 : 1.4e6));
+        json_decref(o);
+        aa_text_release(&t);
+        aa_text_release(&out);
+        aa_journal_release(&j);
+    }
+}
+
 /* Columns a terminal needs: characters, not bytes. */
 static int columns(const char *line, const char *end) {
     int n = 0;
@@ -629,6 +651,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_a_huge_journal_keeps_its_extremes),
         cmocka_unit_test(test_csv),
         cmocka_unit_test(test_json_summary),
+        cmocka_unit_test(test_work_of_an_unfinished_run),
         cmocka_unit_test(test_text_fits_its_width),
         cmocka_unit_test(test_sparkline),
         cmocka_unit_test(test_numbers),
