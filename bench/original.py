@@ -27,14 +27,14 @@ import time
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
-from torch.nn import functional as F
+
+from llama import Llama, adamw
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results" / "original.json"
 LAYERS, HEADS, KV, SEQ, BATCH = 4, 8, 2, 128, 1280
 SCALE = (2 * LAYERS) ** -0.5
-LR, WARMUP, BETAS, DECAY, CLIP = 4e-4, 10, (0.9, 0.95), 0.1, 1.0
+LR, WARMUP, CLIP = 4e-4, 10, 1.0
 SHARED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
@@ -44,55 +44,6 @@ def autoane(program, *words):
     if result.returncode:
         sys.exit(f"autoane {' '.join(map(str, words))}: {result.stderr.strip()}")
     return result.stdout
-
-
-def rotated(x, cos, sin):
-    a, b = x.chunk(2, -1)
-    return x * cos + torch.cat([-b, a], -1) * sin
-
-
-class Block(nn.Module):
-    """Llama's block; both branches scaled before they are added."""
-
-    def __init__(self, dim, ffn):
-        super().__init__()
-        head = dim // HEADS
-        self.norms = nn.ModuleList([nn.RMSNorm(dim, 1e-5), nn.RMSNorm(dim, 1e-5)])
-        self.q, self.o = nn.Linear(dim, dim, False), nn.Linear(dim, dim, False)
-        self.k, self.v = nn.Linear(dim, KV * head, False), nn.Linear(dim, KV * head, False)
-        self.gate, self.up = nn.Linear(dim, ffn, False), nn.Linear(dim, ffn, False)
-        self.down = nn.Linear(ffn, dim, False)
-
-    def forward(self, x, cos, sin):
-        n, t, dim = x.shape
-        h = self.norms[0](x)
-        q, k, v = (m(h).view(n, t, -1, dim // HEADS).transpose(1, 2)
-                   for m in (self.q, self.k, self.v))
-        a = F.scaled_dot_product_attention(rotated(q, cos, sin), rotated(k, cos, sin), v,
-                                           is_causal=True, enable_gqa=True)
-        x = x + SCALE * self.o(a.transpose(1, 2).reshape(n, t, dim))
-        h = self.norms[1](x)
-        return x + SCALE * self.down(F.silu(self.gate(h)) * self.up(h))
-
-
-class Model(nn.Module):
-    def __init__(self, vocab, dim, ffn):
-        super().__init__()
-        self.table = nn.Embedding(vocab, dim)
-        self.blocks = nn.ModuleList([Block(dim, ffn) for _ in range(LAYERS)])
-        self.norm = nn.RMSNorm(dim, 1e-5)
-        head = dim // HEADS
-        angle = torch.outer(torch.arange(SEQ).float(),
-                            10000.0 ** (-torch.arange(0, head, 2).float() / head)).repeat(1, 2)
-        self.register_buffer("cos", angle.cos())
-        self.register_buffer("sin", angle.sin())
-
-    def forward(self, ids, targets):
-        x = self.table(ids)
-        for block in self.blocks:
-            x = block(x, self.cos, self.sin)
-        logits = F.linear(self.norm(x), self.table.weight)
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
 
 
 def rows(model):
@@ -113,7 +64,8 @@ def rows(model):
 
 def load(directory):
     config = json.loads((directory / "config.json").read_text())
-    model = Model(config["vocab_size"], config["hidden_size"], config["intermediate_size"])
+    model = Llama(config["vocab_size"], config["hidden_size"], LAYERS, HEADS, KV,
+                  config["intermediate_size"], SEQ, SCALE)
     stored = load_file(directory / "model.safetensors")
     with torch.no_grad():
         for name, parameter, factor in rows(model):
@@ -133,18 +85,10 @@ def save(model, start, directory):
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
 
 
-def optimizer_of(model):
-    matrices = [p for p in model.parameters() if p.dim() == 2]
-    vectors = [p for p in model.parameters() if p.dim() != 2]
-    return torch.optim.AdamW([{"params": matrices, "weight_decay": DECAY},
-                              {"params": vectors, "weight_decay": 0.0}],
-                             lr=LR, betas=BETAS, eps=1e-8, fused=True)
-
-
 def train(start, batches, seconds):
     """Seconds of updates, of whichever of eager and compiled is faster."""
     model = load(start)
-    optimizer = optimizer_of(model)
+    optimizer = adamw(model, LR)
     ids, targets = batches["ids"].long(), batches["targets"].long()
 
     def update(forward, i):
@@ -170,7 +114,7 @@ def train(start, batches, seconds):
     with torch.no_grad():
         for p, q in zip(model.parameters(), fresh.parameters()):
             p.copy_(q)
-    optimizer = optimizer_of(model)
+    optimizer = adamw(model, LR)
     spent, i = 0.0, 0
     while spent < seconds:
         if i == len(ids):

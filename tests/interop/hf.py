@@ -338,7 +338,8 @@ def trained(name, *shape, tokenizer="train:350", opener=AutoTokenizer):
     done("train", "--data", write_text("corpus.txt", 100000), "--out", name, "--dim", "48",
          "--layers", "2", "--heads", "4", "--kv-heads", "2", "--ffn", "96", "--seq", "1024",
          "--tokenizer", tokenizer, "--batch-tokens", "2048", "--eval-tokens", "1024", "--budget",
-         "60steps", "--keep", "0", "--lr", "3e-3", "--seed", "5", *shape, timeout=120)
+         "60steps", "--keep", "0", "--lr", "3e-3", "--embed-lr", "1", "--seed", "5", *shape,
+         timeout=120)
     for where in (f"{name}/step-0", f"{name}/last"):
         model, words = load(where), opener.from_pretrained(where)
         check(len(words) == model.config.vocab_size, f"{where}: {len(words)} words for "

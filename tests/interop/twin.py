@@ -35,6 +35,7 @@ class AdamW:
     def __init__(self, model, options):
         self.options, self.t = options, 0
         self.rows = [(p, torch.zeros_like(p), torch.zeros_like(p)) for p in model.parameters()]
+        self.table = model.get_input_embeddings().weight
 
     @torch.no_grad()
     def step(self, lr):
@@ -48,7 +49,8 @@ class AdamW:
             m.mul_(o["beta1"]).add_(g, alpha=1 - o["beta1"])
             v.mul_(o["beta2"]).addcmul_(g, g, value=1 - o["beta2"])
             decay = o["weight-decay"] if p.dim() == 2 else 0.0
-            p.sub_(lr * (m / c1 / ((v / c2).sqrt() + o["eps"]) + decay * p))
+            rate = lr * o["embed-lr"] if p is self.table else lr
+            p.sub_(rate * (m / c1 / ((v / c2).sqrt() + o["eps"]) + decay * p))
             p.grad = None
         return norm
 
