@@ -111,7 +111,8 @@ static aa_status refuse_early(aa_opts *opts, aa_cpu *cpu, aa_err *err) {
     /* A copy, for the real job settles the open options again. */
     aa_train_options copy = *(const aa_train_options *)opts->values;
     aa_opts view = {.rows = opts->rows, .values = &copy, .from = opts->from};
-    if (copy.compact_vocab) return AA_OK; /* only the text tells how large the model is */
+    /* Only the text tells how large the model is, or the choice is of what is possible. */
+    if (copy.compact_vocab || (copy.preset && strcmp(copy.preset, "auto") == 0)) return AA_OK;
     AA_TRY(aa_job_open(&dry, &view, cpu, true, NULL, err));
     aa_status st = aa_plan_make(&plan, &dry, cpu, 0, err);
     aa_job_close(&dry);

@@ -40,8 +40,13 @@ uint64_t aa_config_params(const aa_config *c);
 double aa_config_flop_forward(const aa_config *c, size_t T);
 
 /* Presets are rows: a name, a sentence, a config. vocab 0 = the tokenizer decides. */
-typedef struct aa_preset { const char *name, *what; aa_config config; } aa_preset;
-extern const aa_preset aa_presets[];             /* ends with name NULL */
+typedef struct aa_preset {
+    const char *name, *what;
+    aa_config config;
+    bool ladder;                         /* one of the sizes that a budget chooses from */
+} aa_preset;
+/* Those of the ladder first, growing; ends with name NULL. */
+extern const aa_preset aa_presets[];
 const aa_preset *aa_preset_find(const char *name);
 
 /* Inverse frequencies of rope, [head_dim/2], scaling applied (HF: modeling_rope_utils). f64. */

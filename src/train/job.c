@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/memory.h"
 #include "data/story.h"
+#include "train/auto.h"
 #include "train/cache.h"
 #include "train/train.h"
 
@@ -110,7 +111,7 @@ static aa_status shape_of(aa_job *job, aa_source **base, aa_err *err) {
         job->config = merge_config(job->opts, &(*base)->config);
         return AA_OK;
     }
-    const aa_preset *p = aa_preset_find(o->preset ? o->preset : "");
+    const aa_preset *p = job->preset;
     if (!p) {
         size_t n = 0;
         while (aa_presets[n].name) n++;
@@ -127,11 +128,11 @@ static aa_status shape_of(aa_job *job, aa_source **base, aa_err *err) {
 
 /* ---- tokenizer ------------------------------------------------------------------------------- */
 
-/* About one id per 4 KiB of text, as a power of two: small texts cannot fill a large table, and the
- * head is what a small model spends its time on. */
-static size_t auto_vocab(uint64_t text_bytes) {
+/* About one id per 4 KiB of text, as a power of two: small texts cannot fill a large table; and at
+ * most 32 for each unit of width: the head is what a small model spends its time on. */
+static size_t auto_vocab(uint64_t text_bytes, size_t width) {
     size_t n = 512;
-    while (n < 8192 && n * 4096 < text_bytes) n *= 2;
+    while (n < 8192 && n * 4096 < text_bytes && 2 * n <= 32 * width) n *= 2;
     return n;
 }
 
@@ -169,7 +170,8 @@ static aa_status choose_tokenizer(aa_job *job, const char *source, aa_source *ba
     if (source && aa_tokens_is_file(source)) return AA_OK;
     uint64_t bytes = 0;
     if (source) AA_TRY(source_size(source, &bytes, err));
-    *trained = auto_vocab(source ? bytes : (uint64_t)AA_STORIES_MIB << 20);
+    *trained = auto_vocab(source ? bytes : (uint64_t)AA_STORIES_MIB << 20,
+                          (size_t)job->config.dim);
     return AA_OK;
 }
 
@@ -436,10 +438,30 @@ static aa_status rank_ids(aa_job *job, aa_err *err) {
                               job->active_ids, job->n_active, err);
 }
 
+/* The options keep the preset that was chosen: a run that is repeated or resumed is that run. */
+static aa_status choose_preset(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks *hooks,
+                               aa_err *err) {
+    aa_train_options *o = job->o;
+    uint64_t bytes = 0;
+    job->preset = aa_preset_find(o->preset ? o->preset : "");
+    if (o->base || !o->preset || strcmp(o->preset, "auto") != 0) return AA_OK;
+    if (o->data && strcmp(o->data, "stories") == 0) bytes = (uint64_t)AA_STORIES_MIB << 20;
+    else if (o->data) AA_TRY(source_size(o->data, &bytes, err));
+    AA_TRY(aa__auto_preset(&job->preset, job->opts, bytes, cpu, job->why, sizeof job->why, err));
+    say(hooks, job->why);
+    if (dry) return AA_OK;
+    char *name = aa_heap_strdup(job->preset->name);
+    if (!name) return aa_fail_memory(err, "a name", 0);
+    aa_heap_free(o->preset);
+    o->preset = name;
+    return AA_OK;
+}
+
 static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks *hooks,
                           char **source, aa_source **base, aa_err *err) {
     const aa_train_options *o = job->o;
     AA_TRY(check_options(job, dry, err));
+    AA_TRY(choose_preset(job, cpu, dry, hooks, err));
     AA_TRY(settle_compute(job, cpu, err));
     AA_TRY(shape_of(job, base, err));
     bool stories = o->data && strcmp(o->data, "stories") == 0;

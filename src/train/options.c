@@ -17,7 +17,8 @@ const aa_opt aa_train_rows[] = {
     {"out", "data", AA_OPT_STRING, AT(out), "runs/run", 0, 0, 0, "DIR", "run directory to create"},
 
     {"preset", "model", AA_OPT_STRING, AT(preset), "micro", 0, 0, 0, "NAME",
-     "start from a named model shape; `autoane info presets` lists them"},
+     "start from a named model shape (`autoane info presets` lists them), or let the budget, this "
+     "machine and the text choose one: auto"},
     {"base", "model", AA_OPT_STRING, AT(base), NULL, 0, 0, 0, "MODEL",
      "start from the weights, shape and tokenizer of an existing model"},
     {"arch", "model", AA_OPT_CHOICE, AT(model.arch), NULL, 0, 0, 0, "llama|qwen2|qwen3",

@@ -183,6 +183,7 @@ static void memory_line(aa_text *out, const char *what, uint64_t bytes) {
 
 void aa_plan_text(const aa_plan *p, const aa_job *job, aa_text *out) {
     const aa_config *c = &job->config;
+    if (*job->why) aa_text_printf(out, "%s\n", job->why);
     aa_text_printf(out,
                    "model     %s, %.2f M parameters: width %lld, %lld blocks, %lld heads (%lld kv) "
                    "of %lld, ffn %lld, vocabulary %lld%s",

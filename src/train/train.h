@@ -58,6 +58,8 @@ typedef struct aa_job {
     double floor_nats_per_byte;            /* of the generated validation text; NAN: unknown */
     size_t B, T;                           /* sequences per update, window */
     double n_epoch_tokens;
+    const aa_preset *preset;               /* NULL with a base */
+    char why[256];                         /* what --preset auto chose, and why; or empty */
 } aa_job;
 
 typedef struct aa_job_hooks {

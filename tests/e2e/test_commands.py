@@ -91,6 +91,26 @@ def bfloat16_products():
 
 
 @case
+def preset_auto():
+    """More budget, larger model; the choice is kept, and what the user sets stays."""
+    def planned(*words):
+        return json.loads(done("plan", "--preset", "auto", *words, "--json").out)["params"]
+    small, large = planned("--budget", "1Mtok", "--vocab", "1024"), \
+        planned("--budget", "1000Mtok", "--vocab", "1024")
+    check(small < large / 4, f"parameters {small}, {large}")
+    check("auto: preset" in done("plan", "--preset", "auto", "--budget", "9s").out, "no reason")
+    write_text("text.txt")
+    few = ["train", "--data", "text.txt", "--preset", "auto", "--budget", "3000tok", "--seed", "1"]
+    result = done(*few, "--out", "chosen", "--layers", "1")
+    check("auto: preset 'pico'" in result.err + result.out, "the choice is not said")
+    check(option("chosen", "preset") == "pico" and option("chosen", "layers") == "1",
+          "config.ini has another model")
+    done("train", "chosen/config.ini", "--out", "chosen-again", "--threads", "1")
+    same_run("chosen", "chosen-again")
+    refused(run("plan", "--preset", "autp"), 2, "autp")
+
+
+@case
 def missing_value():
     refused(run("train", "--lr"), 2, "lr")
 
@@ -127,7 +147,7 @@ def base_fixes_the_shape():
     base = ["train", "--data", "text.txt", "--base", trained(), "--budget", "2steps",
             "--batch-tokens", "128", "--eval-tokens", "256"]
     for option, value, has in (("dim", "64", "32"), ("layers", "3", "2"), ("vocab", "500", ""),
-                               ("heads", "4", "2"), ("arch", "qwen3", "llama"),
+                               ("heads", "4", "2"), ("arch", "llama", "qwen3"),
                                ("tied", "no" if "tied = yes" in config("run") else "yes", "")):
         result = run(*base, "--out", "never", f"--{option}", value)
         refused(result, 2, f"--{option}", value, has, "base model", "leave")

@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""What each ingredient of the recipe is worth: small runs in pairs that differ in one thing.
+
+    bench/recipes.py --text FILE [--seeds 1,2,3] [--only NAME,...] [--jobs 2]
+
+Every run gets the same matrix FLOP, so that an ingredient pays for what it costs and a busy machine
+changes nothing; baseline and variant share seed, text and order of windows. Texts are the generated
+stories and FILE (the prose behind docs/recipes.md is the text of Debian's dict-gcide). Results go to
+bench/results/recipes.json, one line each, finished ones are not run again; docs/recipes.md is made
+from it (`--tables` alone makes it).
+"""
+import argparse
+import concurrent.futures
+import json
+import math
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PROGRAM = os.environ.get("AUTOANE") or str(ROOT / "build" / "autoane")
+RESULTS = ROOT / "bench" / "results" / "recipes.json"
+BASE = {"preset": "nano", "tokenizer": "train:2048", "budget": "1.2e12flop", "eval-tokens": 65536}
+# name: (variant, what the other side of the pair has); what neither names is BASE and defaults
+INGREDIENTS = {
+    "zero output projections": ({}, {"init": "scaled"}),
+    "norms of q and k": ({"arch": "qwen3"}, {"arch": "llama"}),
+    "embedding rate x4": ({"embed-lr": 4}, {"embed-lr": 1}),
+    "embedding rate x8": ({"embed-lr": 8}, {"embed-lr": 4}),
+    "batch of 256": ({"batch-tokens": 256}, {}),
+    "batch of 1024": ({"batch-tokens": 1024}, {}),
+    "windows of 256": ({"seq": 256}, {"seq": 128}),
+    "beta2 0.95": ({"beta2": 0.95}, {"beta2": 0.99}),
+    "no weight decay": ({"weight-decay": 0}, {}),
+    "no clipping": ({"clip": 0}, {}),
+    "linear cooldown": ({"schedule": "wsd"}, {"schedule": "constant"}),
+    "cosine": ({"schedule": "cosine"}, {"schedule": "wsd"}),
+    "cooldown over 0.25": ({"cooldown": 0.25}, {"cooldown": 0.5}),
+    "cooldown over 0.75": ({"cooldown": 0.75}, {"cooldown": 0.5}),
+    "half the rate": ({"lr": 2e-3}, {"lr": 4e-3}),
+    "twice the rate": ({"lr": 8e-3}, {"lr": 4e-3}),
+    "Muon": ({"optimizer": "muon"}, {}),
+    "untied head": ({"no-tied": None}, {}),
+    "low-rank head": ({"head-rank": 16, "head-full": 512}, {}),
+    "1024 ids": ({"tokenizer": "train:1024"}, {"tokenizer": "train:2048"}),
+    "4096 ids": ({"tokenizer": "train:4096"}, {"tokenizer": "train:2048"}),
+    "bfloat16 products": ({"compute": "bf16"}, {"compute": "f32"}),
+}
+
+
+def words(options):
+    out = []
+    for key, value in sorted(options.items()):
+        out += [f"--{key}"] + ([] if value is None else [str(value)])
+    return out
+
+
+def key_of(text, seed, options):
+    return " ".join([text, f"--seed {seed}", *words(options)])
+
+
+def train(data, text, seed, options):
+    with tempfile.TemporaryDirectory() as work:
+        run = pathlib.Path(work) / "run"
+        result = subprocess.run(
+            [PROGRAM, "train", "--data", data, "--out", run, "--seed", str(seed), "--threads", "1",
+             "--eval-every", "0", "--checkpoint-every", "0", "--quiet", *words(options)],
+            check=False, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        if result.returncode:
+            sys.exit(f"{key_of(text, seed, options)}: {result.stderr.strip()}")
+        events = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+    last = [e for e in events if e["event"] == "eval"][-1]
+    return {"run": key_of(text, seed, options), "bits_per_byte": last["bits_per_byte"],
+            "tokens": last["tokens"]}
+
+
+def load():
+    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    return {row["run"]: row for row in rows}
+
+
+def store(done):
+    RESULTS.parent.mkdir(exist_ok=True)
+    rows = sorted(done.values(), key=lambda row: row["run"])
+    RESULTS.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+
+
+# Student's t, 97.5 %, by degrees of freedom
+T = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
+
+
+def interval(values):
+    if len(values) < 2:
+        return math.nan
+    return T[min(len(values) - 1, 9)] * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def judge(mean, half):
+    if not abs(mean) > half:
+        return "no difference shown"
+    return "better" if mean < 0 else "worse"
+
+
+def table(done):
+    texts = sorted({run.split(" ", 1)[0] for run in done})
+    lines = ["| ingredient | against | " + " | ".join(f"{t} | " for t in texts) + "|",
+             "|---|---|" + "---|---|" * len(texts)]
+    for name, (variant, instead) in INGREDIENTS.items():
+        cells = []
+        for text in texts:
+            gains = []
+            for seed in range(1, 10):
+                a, b = key_of(text, seed, BASE | instead), key_of(text, seed, BASE | variant)
+                if a in done and b in done:
+                    gains.append(done[b]["bits_per_byte"] - done[a]["bits_per_byte"])
+            if not gains:
+                cells.append(" | ")
+                continue
+            mean, half = statistics.mean(gains), interval(gains)
+            cells.append(f"{mean:+.4f} ± {half:.4f} ({len(gains)}) | {judge(mean, half)}")
+        against = " ".join(words(instead)) or "the default"
+        lines.append(f"| {name}: `{' '.join(words(variant)) or 'the default'}` | `{against}` | " +
+                     " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def write_tables():
+    path = ROOT / "docs" / "recipes.md"
+    done = load()
+    text = path.read_text() if path.exists() else ""
+    begin, end = "<!-- ingredients -->\n", "<!-- end -->\n"
+    head, _, rest = text.partition(begin)
+    tail = rest.partition(end)[2]
+    path.write_text(head + begin + table(done) + end + tail)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    p.add_argument("--text", help="a file of prose, 20 MB or more")
+    p.add_argument("--seeds", default="1,2,3")
+    p.add_argument("--only", help="ingredients, separated by commas")
+    p.add_argument("--jobs", type=int, default=os.cpu_count())
+    p.add_argument("--tables", action="store_true", help="only make docs/recipes.md again")
+    a = p.parse_args()
+    if not a.tables:
+        done, wanted = load(), {}
+        texts = {"stories": "stories", **({"prose": a.text} if a.text else {})}
+        for seed in map(int, a.seeds.split(",")):
+            for text, data in texts.items():
+                for name, (variant, instead) in INGREDIENTS.items():
+                    if a.only and name not in a.only.split(","):
+                        continue
+                    for options in (BASE | instead, BASE | variant):
+                        wanted[key_of(text, seed, options)] = (data, text, seed, options)
+        todo = [job for key, job in wanted.items() if key not in done]
+        with concurrent.futures.ThreadPoolExecutor(a.jobs) as pool:
+            for i, row in enumerate(pool.map(lambda job: train(*job), todo)):
+                done[row["run"]] = row
+                store(done)
+                print(f"{i + 1}/{len(todo)} {row['bits_per_byte']:.4f} {row['run']}", flush=True)
+    write_tables()
+
+
+if __name__ == "__main__":
+    main()
