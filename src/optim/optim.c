@@ -121,7 +121,7 @@ static aa_status gradient_norm(const aa_optim *o, aa_cpu *cpu, double *out, aa_e
             return aa_fail(
                 err, AA_EDIVERGED,
                 "update %llu: the gradient of %s is not finite; nothing was changed. A lower "
-                "learning rate or a longer warm-up usually helps",
+                "--lr or a longer --warmup usually helps",
                 (unsigned long long)o->t + 1, w->name);
         sum += squares;
     }
