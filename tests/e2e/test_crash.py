@@ -161,7 +161,8 @@ def diverged():
     """Status 3; the journal says so, and the last checkpoint is whole: before the first evaluation
     (no best), by an evaluation, and by the guard on the smoothed loss."""
     reckless = ["--budget", "200steps", "--lr", "10", "--clip", "0", "--warmup", "0", "--schedule",
-                "constant", "--log-every", "1steps", "--weight-decay", "0"]
+                "constant", "--log-every", "1steps", "--weight-decay", "0", "--arch",
+                "llama"]
     sgd = ["--optimizer", "sgd", "--checkpoint-every", "1steps"]
     for more, words, best, loss in (
             ([*sgd, "--eval-every", "0"], ["not finite", "--lr"], False, False),
