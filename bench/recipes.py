@@ -49,6 +49,13 @@ INGREDIENTS = {
     "4096 ids": ({"tokenizer": "train:4096"}, {"tokenizer": "train:2048"}),
     "bfloat16 products": ({"compute": "bf16"}, {"compute": "f32"}),
 }
+# The ladder at growing numbers of tokens: what --preset auto's rule is read from (one seed)
+SIZES = [(preset, tokens) for tokens in (1, 3, 6) for preset in ("pico", "nano", "tiny", "micro")]
+
+
+def size_options(preset, tokens):
+    return {"preset": preset, "tokenizer": "train:2048", "budget": f"{tokens}Mtok",
+            "eval-tokens": 65536, "compute": "auto"}
 
 
 def words(options):
@@ -127,21 +134,35 @@ def table(done):
     return "\n".join(lines) + "\n"
 
 
+def size_table(done):
+    texts = sorted({run.split(" ", 1)[0] for run in done})
+    lines = ["| preset | text | " + " | ".join(f"{t} M tokens" for t in (1, 3, 6)) + " |",
+             "|---|---|---|---|---|"]
+    for preset in dict.fromkeys(p for p, _ in SIZES):
+        for text in texts:
+            cells = [done.get(key_of(text, 1, size_options(preset, t))) for t in (1, 3, 6)]
+            if any(cells):
+                lines.append(f"| {preset} | {text} | " + " | ".join(
+                    f"{c['bits_per_byte']:.4f}" if c else "" for c in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def write_tables():
     path = ROOT / "docs" / "recipes.md"
     done = load()
-    text = path.read_text() if path.exists() else ""
-    begin, end = "<!-- ingredients -->\n", "<!-- end -->\n"
-    head, _, rest = text.partition(begin)
-    tail = rest.partition(end)[2]
-    path.write_text(head + begin + table(done) + end + tail)
+    text = path.read_text()
+    for name, made in (("ingredients", table(done)), ("sizes", size_table(done))):
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+        head, _, rest = text.partition(begin)
+        text = head + begin + made + end + rest.partition(end)[2]
+    path.write_text(text)
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--text", help="a file of prose, 20 MB or more")
     p.add_argument("--seeds", default="1,2,3")
-    p.add_argument("--only", help="ingredients, separated by commas")
+    p.add_argument("--only", help="ingredients, or 'sizes', separated by commas")
     p.add_argument("--jobs", type=int, default=os.cpu_count())
     p.add_argument("--tables", action="store_true", help="only make docs/recipes.md again")
     a = p.parse_args()
@@ -155,6 +176,10 @@ def main():
                         continue
                     for options in (BASE | instead, BASE | variant):
                         wanted[key_of(text, seed, options)] = (data, text, seed, options)
+        for text, data in texts.items():
+            for size in SIZES if not a.only or "sizes" in a.only.split(",") else ():
+                options = size_options(*size)
+                wanted[key_of(text, 1, options)] = (data, text, 1, options)
         todo = [job for key, job in wanted.items() if key not in done]
         with concurrent.futures.ThreadPoolExecutor(a.jobs) as pool:
             for i, row in enumerate(pool.map(lambda job: train(*job), todo)):

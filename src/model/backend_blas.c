@@ -139,6 +139,7 @@ aa_status aa_backend_blas(aa_backend *out, aa_cpu *cpu, const char *path, aa_err
     blas found = {0};
     int n_threads = aa_cpu_threads(cpu);
 
+    aa_sys_pin_thread(-1); /* the library's threads would inherit the one core of this one */
     if (!path) {
         AA_TRY(open_any(&found, n_threads, err));
     } else {
