@@ -117,19 +117,21 @@ static void print_profile(cli_call *call, aa_cpu *cpu, double total_s, double pe
 }
 
 static aa_status time_updates(cli_call *call, const aa_plan *p, const aa_job *job, aa_cpu *cpu,
-                              aa_train_memory *m, aa_backend *be, aa_err *err) {
+                              aa_train_memory *m, aa_err *err) {
     const bench_values *v = call->opts.values;
     static double times[MAX_TIMES];
+    aa_backend be;
     size_t n = 0;
     double total = 0, tokens = (double)(p->B * p->T);
+    aa_backend_cpu(&be, cpu);
     aa_model_init_weights(&m->model, 1, AA_INIT_SCALED);
     fill_random_ids(m->ids, m->targets, p->B * p->T, job->config.vocab);
-    for (int i = 0; i < WARMUP; i++) AA_TRY(one_update(m, p, be, cpu, 1e-4, err));
+    for (int i = 0; i < WARMUP; i++) AA_TRY(one_update(m, p, &be, cpu, 1e-4, err));
     double before = aa_cpu_peak_gflops(cpu, PROBE_S);
     aa_cpu_profile(cpu, true);
     while (n < 3 || (total < v->seconds && n < MAX_TIMES)) {
         double start = aa_sys_clock_s();
-        AA_TRY(one_update(m, p, be, cpu, 1e-4, err));
+        AA_TRY(one_update(m, p, &be, cpu, 1e-4, err));
         total += times[n++] = aa_sys_clock_s() - start;
     }
     double peak = best_peak(cpu, before), mid = tokens / median(times, n), best = tokens / times[0];
@@ -143,7 +145,6 @@ static aa_status time_updates(cli_call *call, const aa_plan *p, const aa_job *jo
         cli_key_real(&call->out, "share_of_peak_best", aa_plan_share_of_peak(p, best, peak));
         cli_key_string(&call->out, "isa", p->isa);
         cli_key_string(&call->out, "compute", p->compute);
-        cli_key_string(&call->out, "device", be->name);
         cli_key_int(&call->out, "threads", p->threads);
         cli_key_int(&call->out, "updates", (int64_t)n);
         cli_key_int(&call->out, "tokens_per_update", (int64_t)tokens);
@@ -174,19 +175,16 @@ static aa_status run_step(cli_call *call, aa_err *err) {
     aa_job job;
     aa_plan plan;
     aa_train_memory m;
-    aa_backend be = {0};
     AA_TRY(cli_open_cpu(&cpu, v->train.threads, err));
     aa_status st = open_shape(call, &opts, cpu, &job, err);
     if (!st) {
-        st = aa_train_backend(&be, &v->train, cpu, err);
-        if (!st) st = aa_plan_make(&plan, &job, cpu, 0, err);
+        st = aa_plan_make(&plan, &job, cpu, 0, err);
         aa_train_shape shape = aa_train_shape_of(&plan);
         aa_optim_options optim = aa_train_optim_options(&v->train);
         if (!st && !(st = aa_train_memory_init(&m, &job.config, &optim, &shape, cpu, false, err))) {
-            st = time_updates(call, &plan, &job, cpu, &m, &be, err);
+            st = time_updates(call, &plan, &job, cpu, &m, err);
             aa_train_memory_release(&m);
         }
-        aa_backend_close(&be);
         aa_job_close(&job);
     }
     aa_cpu_free(cpu);

@@ -52,14 +52,6 @@ typedef struct aa_backend {
     void (*release)(void *self);                            /* optional */
 } aa_backend;
 
-static inline void aa_backend_close(aa_backend *b) {
-    if (b->release) b->release(b->self);
-    *b = (aa_backend){0};
-}
-
 void aa_backend_cpu(aa_backend *out, aa_cpu *cpu);
-/* Linear maps through the CBLAS in the shared library at path (NULL: the first of the usual names),
- * which keeps no packed copies and is told the team's number of threads. f32 only. */
-aa_status aa_backend_blas(aa_backend *out, aa_cpu *cpu, const char *path, aa_err *err) AA_MUST_USE;
 
 #endif

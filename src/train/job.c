@@ -414,10 +414,6 @@ static aa_status open_streams(aa_job *job, aa_err *err) {
 
 /* What 'auto' became is kept: a resumed run needs the same. */
 static aa_status settle_compute(aa_job *job, aa_cpu *cpu, aa_err *err) {
-    if (job->o->device == AA_DEVICE_BLAS && job->o->compute == AA_COMPUTE_BF16)
-        return aa_fail(err, AA_EUSAGE, "--compute bf16 and --device blas exclude each other: CBLAS "
-                       "multiplies floats");
-    if (job->o->device == AA_DEVICE_BLAS) job->o->compute = AA_COMPUTE_F32;
     AA_TRY(aa_cpu_set_compute(cpu, (aa_compute)job->o->compute, err));
     job->o->compute = (int)aa_cpu_compute(cpu);
     return AA_OK;

@@ -60,12 +60,6 @@ void aa_train_memory_release(aa_train_memory *m) {
     *m = (aa_train_memory){0};
 }
 
-aa_status aa_train_backend(aa_backend *out, const aa_train_options *o, aa_cpu *cpu, aa_err *err) {
-    if (o->device == AA_DEVICE_BLAS) return aa_backend_blas(out, cpu, o->blas, err);
-    aa_backend_cpu(out, cpu);
-    return AA_OK;
-}
-
 aa_optim_options aa_train_optim_options(const aa_train_options *o) {
     return (aa_optim_options){.kind = o->optimizer, .beta1 = o->beta1, .beta2 = o->beta2,
                               .eps = o->eps, .weight_decay = o->weight_decay, .clip = o->clip,

@@ -26,10 +26,6 @@ aa_status aa_train_memory_init(aa_train_memory *m, const aa_config *c,
                                aa_cpu *cpu, bool measure, aa_err *err) AA_MUST_USE;
 void aa_train_memory_release(aa_train_memory *m);
 
-/* The backend that the options name. aa_backend_close when done. */
-aa_status aa_train_backend(aa_backend *out, const aa_train_options *o, aa_cpu *cpu,
-                           aa_err *err) AA_MUST_USE;
-
 aa_optim_options aa_train_optim_options(const aa_train_options *o);
 aa_train_shape aa_train_shape_of(const aa_plan *p);
 

@@ -110,7 +110,7 @@ static aa_status choose_micro_batch(aa_plan *p, const aa_job *job, aa_cpu *cpu, 
     for (size_t pass = most; pass; pass /= 2) {
         p->n_micro = (p->B + pass - 1) / pass;
         p->micro_B = (p->B + p->n_micro - 1) / p->n_micro;
-        for (int packed = job->o->device == AA_DEVICE_CPU; packed >= 0; packed--) {
+        for (int packed = 1; packed >= 0; packed--) {
             p->parts = AA_MODEL_GRADS | (packed ? AA_MODEL_PACKED : 0);
             AA_TRY(measure_all(p, job, cpu, err));
             if ((double)p->peak_bytes <= AA_MEMORY_SHARE * (double)p->available_bytes) return AA_OK;

@@ -440,7 +440,7 @@ static aa_status begin(run *r, bool resume, aa_err *err) {
         return aa_fail(err, AA_EUSAGE,
                        "--sample-every needs a tokenizer to write text with; give --tokenizer");
     AA_TRY(aa_train_memory_init(&r->mem, &r->job->config, &optim, &shape, r->cpu, false, err));
-    AA_TRY(aa_train_backend(&r->backend, o, r->cpu, err));
+    aa_backend_cpu(&r->backend, r->cpu);
     AA_TRY(make_session(r, err));
     r->schedule = (aa_schedule){.kind = o->schedule,
                                 .lr = o->lr,
@@ -525,7 +525,7 @@ static aa_status finish(run *r, aa_status st, aa_train_result *out, aa_err *err)
 static void release(run *r) {
     aa_journal_writer_close(&r->journal);
     if (r->has_session) aa_session_close(&r->session);
-    aa_backend_close(&r->backend);
+    if (r->backend.release) r->backend.release(r->backend.self);
     aa_heap_free(r->mean_logit);
     aa_train_memory_release(&r->mem);
     if (r->lock >= 0) aa_sys_unlock(r->lock);

@@ -21,8 +21,6 @@
 #include "model/model.h"
 #include "optim/optim.h"
 
-typedef enum { AA_DEVICE_CPU, AA_DEVICE_BLAS } aa_device;
-
 typedef struct aa_train_options {          /* rows: aa_train_rows in options.c, one per field */
     char *preset, *data, *tokenizer, *out;
     aa_config model; /* fields still at their default come from preset or base */
@@ -35,7 +33,7 @@ typedef struct aa_train_options {          /* rows: aa_train_rows in options.c, 
     char *base;
     int64_t seed, threads, keep, eval_tokens;
     aa_amount budget, eval_every, checkpoint_every, log_every, sample_every;
-    char *sample_prompt, *blas;
+    char *sample_prompt;
 } aa_train_options;
 
 extern const aa_opt aa_train_rows[];
