@@ -175,6 +175,12 @@ static inline size_t aa__split(size_t n, size_t parts, size_t i) {
 void aa__run_columns(aa_cpu *cpu, size_t n, aa_pool_fn *fn, void *ctx);
 enum { AA_COLUMN_UNIT = 16 };
 
+/* What a linear map does besides its products; nothing without a bias. */
+void aa__bias_gradient(aa_cpu *cpu, const aa_linear *lin, const aa_real *dy, size_t lddy, size_t T,
+                       aa_real scale);
+double aa__product_flop(size_t M, size_t N, size_t K);
+double aa__product_bytes(size_t M, size_t N, size_t K);
+
 /* ---- reals ----------------------------------------------------------------------------------- */
 
 #ifdef AA_REAL_DOUBLE
