@@ -173,8 +173,8 @@ static aa_status search(aa_blas *b, aa_err *err) {
         snprintf(tried + n, sizeof tried - n, "%s%s", i ? ", " : "", usual_names[i]);
     }
     return aa_fail(err, AA_ENOTFOUND,
-                   "no BLAS library: tried %s%s%s; install one (`apt install libopenblas0`, or `pip "
-                   "install scipy-openblas32` and the path of its libscipy_openblas) and "
+                   "no BLAS library: tried %s%s%s; install one (`apt install libopenblas0`, or "
+                   "`pip install scipy-openblas32` and the path of its libscipy_openblas) and "
                    "name it with --blas FILE or AA_BLAS=FILE",
                    tried, last.message[0] ? "; " : "", last.message);
 }
@@ -206,8 +206,8 @@ const char *aa_blas_name(const aa_blas *b) { return b->name; }
 static aa_status fits_int(size_t a, size_t b, size_t c, aa_err *err) {
     if (a <= INT_MAX && b <= INT_MAX && c <= INT_MAX) return AA_OK;
     return aa_fail(err, AA_EUNSUPPORTED,
-                   "a product of %zu, %zu and %zu rows and columns is beyond the integers of a BLAS "
-                   "library; use --device cpu",
+                   "a product of %zu, %zu and %zu rows and columns is beyond the integers of a "
+                   "BLAS library; use --device cpu",
                    a, b, c);
 }
 

@@ -350,7 +350,8 @@ void aa_linear_forward(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *x, si
     p.b = lin->packed ? lin->packed : lin->weight->data;
     p.ldb = lin->n_in;
     run_product(cpu, &p, operands_of(cpu));
-    aa__end(cpu, AA_PROF_LINEAR_FORWARD, start, aa__product_flop(T, p.N, p.K), aa__product_bytes(T, p.N, p.K));
+    aa__end(cpu, AA_PROF_LINEAR_FORWARD, start, aa__product_flop(T, p.N, p.K),
+            aa__product_bytes(T, p.N, p.K));
 }
 
 void aa_linear_dx(aa_cpu *cpu, aa_real *dx, size_t lddx, const aa_real *dy, size_t lddy, size_t T,
@@ -360,7 +361,8 @@ void aa_linear_dx(aa_cpu *cpu, aa_real *dx, size_t lddx, const aa_real *dy, size
                  .b = lin->weight->data, .ldb = lin->n_in, .b_scale = scale, .c = dx, .ldc = lddx,
                  .from_zero = !accumulate};
     run_product(cpu, &p, operands_of(cpu));
-    aa__end(cpu, AA_PROF_LINEAR_DX, start, aa__product_flop(T, p.N, p.K), aa__product_bytes(T, p.N, p.K));
+    aa__end(cpu, AA_PROF_LINEAR_DX, start, aa__product_flop(T, p.N, p.K),
+            aa__product_bytes(T, p.N, p.K));
 }
 
 typedef struct bias_gradient {
@@ -402,7 +404,8 @@ void aa_linear_dw(aa_cpu *cpu, const aa_linear *lin, const aa_real *dy, size_t l
                  .ldc = lin->n_in};
     run_product(cpu, &p, operands_of(cpu));
     aa__bias_gradient(cpu, lin, dy, lddy, T, scale);
-    aa__end(cpu, AA_PROF_LINEAR_DW, start, aa__product_flop(T, p.M, p.N), aa__product_bytes(T, p.M, p.N));
+    aa__end(cpu, AA_PROF_LINEAR_DW, start, aa__product_flop(T, p.M, p.N),
+            aa__product_bytes(T, p.M, p.N));
 }
 
 void aa_gemm(aa_cpu *cpu, aa_real *c, size_t ldc, const aa_real *a, size_t lda, const aa_real *b,

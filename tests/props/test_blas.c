@@ -1,8 +1,8 @@
 /* A BLAS library as the oracle of our own products: every epilogue of a linear map, and losses and
  * gradients of whole models. Skipped where no library is found (AA_BLAS names one).
  *
- * Tolerance: two orders of one sum of K terms below `most` in size differ by at most
- * 2 K^2 eps most in theory; by sqrt(K) eps of the sum's size in practice. K eps most stands between.
+ * Tolerance: two orders of one sum of K terms of size 1 or less differ by at most K^2 eps; rounding
+ * errors of either sign leave about sqrt(K) eps times the sum's size. K eps stands between.
  */
 #include <float.h>
 #include <math.h>
