@@ -1,4 +1,4 @@
-"""bench/run without measuring: its arguments, its tables, and that docs/ is what the results give."""
+"""bench/run without measuring: arguments, tables, and that docs/ is what the results give."""
 import copy
 import importlib.machinery
 import importlib.util
@@ -77,7 +77,8 @@ def targets_are_met_or_not():
                   step("torch compile", 200.0))
     text = tables.target_table(tables.Result(data))
     # within rounds 3.0 and 2.0: the median of ratios, between must and aim
-    check(line(text, "R, 1280 tokens: against torch |")[1:] == ["2.50", "2.40", "3.00", "met"], text)
+    check(line(text, "R, 1280 tokens: against torch |")[1:] == ["2.50", "2.40", "3.00", "met"],
+          text)
     check(line(text, "R, 1280 tokens: against torch compile")[4] == "**not met**", text)
     check(line(text, "R, 1280 tokens: peak memory")[4] == "met", text)
     check(line(text, "second thread")[4] == "not measured", text)
