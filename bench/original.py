@@ -12,7 +12,7 @@ per byte, which does not depend on the tokenizer.
 
     bench/original.py --data stories --data FILE [--seeds 1,2,3] [--seconds 600] [--ours 120]
 
-Results are appended to bench/results/original.json, one object per run.
+Results are appended to bench/original.json, one object per run.
 """
 import argparse
 import json
@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 from llama import Llama, adamw
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "bench" / "results" / "original.json"
+RESULTS = ROOT / "bench" / "original.json"
 LAYERS, HEADS, KV, SEQ, BATCH = 4, 8, 2, 128, 1280
 SCALE = (2 * LAYERS) ** -0.5
 LR, WARMUP, CLIP = 4e-4, 10, 1.0
@@ -132,7 +132,6 @@ def validation(program, model, data, threads):
 
 def record(**row):
     done = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text("[\n" + ",\n".join(json.dumps(r) for r in done + [row]) + "\n]\n")
     print(json.dumps(row), flush=True)
 

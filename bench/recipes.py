@@ -6,7 +6,7 @@
 Every run gets the same matrix FLOP, so that an ingredient pays for what it costs and a busy machine
 changes nothing; baseline and variant share seed, text and order of windows. Texts are the generated
 stories and FILE (the prose behind docs/recipes.md is the text of Debian's dict-gcide). Results go to
-bench/results/recipes.json, one line each, finished ones are not run again; docs/recipes.md is made
+bench/recipes.json, one line each, finished ones are not run again; docs/recipes.md is made
 from it (`--tables` alone makes it).
 """
 import argparse
@@ -22,7 +22,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAM = os.environ.get("AUTOANE") or str(ROOT / "build" / "autoane")
-RESULTS = ROOT / "bench" / "results" / "recipes.json"
+RESULTS = ROOT / "bench" / "recipes.json"
 BASE = {"preset": "nano", "tokenizer": "train:2048", "budget": "1.2e12flop", "eval-tokens": 65536}
 # name: (variant, what the other side of the pair has); what neither names is BASE and defaults
 INGREDIENTS = {
@@ -90,7 +90,6 @@ def load():
 
 
 def store(done):
-    RESULTS.parent.mkdir(exist_ok=True)
     rows = sorted(done.values(), key=lambda row: row["run"])
     RESULTS.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
 

@@ -161,6 +161,10 @@ void aa_pool_free(aa_pool *p) {
     free_parts(p);
 }
 
+void aa_pool_pin_caller(const aa_pool *p, bool on) {
+    if (p && p->pin) aa_sys_pin_thread(on ? 0 : -1);
+}
+
 int aa_pool_threads(const aa_pool *p) { return p ? p->n_threads : 1; }
 
 void aa_pool_run(aa_pool *p, size_t n_tasks, aa_pool_fn *fn, void *ctx) {

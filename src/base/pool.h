@@ -8,6 +8,7 @@
 #ifndef AA_BASE_POOL_H
 #define AA_BASE_POOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include "base/status.h"
 
@@ -20,6 +21,8 @@ typedef void aa_pool_fn(void *ctx, size_t begin, size_t end, int thread);
 enum { AA_POOL_MAX_THREADS = 512 };
 aa_status aa_pool_new(aa_pool **out, int n_threads, aa_err *err) AA_MUST_USE;
 void aa_pool_free(aa_pool *pool);
+/* Off and on again, while foreign code starts threads that would inherit the caller's core. */
+void aa_pool_pin_caller(const aa_pool *pool, bool on);
 int  aa_pool_threads(const aa_pool *pool);              /* a NULL pool is one thread: the caller */
 void aa_pool_run(aa_pool *pool, size_t n_tasks, aa_pool_fn *fn, void *ctx);   /* not reentrant */
 

@@ -123,7 +123,7 @@ static aa_status time_updates(cli_call *call, const aa_plan *p, const aa_job *jo
     aa_backend be;
     size_t n = 0;
     double total = 0, tokens = (double)(p->B * p->T);
-    aa_backend_cpu(&be, cpu);
+    aa_job_backend(job, cpu, &be);
     aa_model_init_weights(&m->model, 1, AA_INIT_SCALED);
     fill_random_ids(m->ids, m->targets, p->B * p->T, job->config.vocab);
     for (int i = 0; i < WARMUP; i++) AA_TRY(one_update(m, p, &be, cpu, 1e-4, err));
@@ -145,6 +145,8 @@ static aa_status time_updates(cli_call *call, const aa_plan *p, const aa_job *jo
         cli_key_real(&call->out, "share_of_peak_best", aa_plan_share_of_peak(p, best, peak));
         cli_key_string(&call->out, "isa", p->isa);
         cli_key_string(&call->out, "compute", p->compute);
+        cli_key_string(&call->out, "device", p->device);
+        if (p->blas) cli_key_string(&call->out, "blas", p->blas);
         cli_key_int(&call->out, "threads", p->threads);
         cli_key_int(&call->out, "updates", (int64_t)n);
         cli_key_int(&call->out, "tokens_per_update", (int64_t)tokens);
@@ -155,10 +157,10 @@ static aa_status time_updates(cli_call *call, const aa_plan *p, const aa_job *jo
         return AA_OK;
     }
     aa_text_printf(&call->out,
-                   "%.2f M parameters, %.0f tokens per update, %.2f MFLOP per token; %s %s, %d "
-                   "threads, FMA peak %.0f GFLOP/s\n",
-                   (double)p->params * 1e-6, tokens, p->flop_per_token * 1e-6, p->isa, p->compute,
-                   p->threads, peak);
+                   "%.2f M parameters, %.0f tokens per update, %.2f MFLOP per token; %s %s %s, "
+                   "%d threads, FMA peak %.0f GFLOP/s\n",
+                   (double)p->params * 1e-6, tokens, p->flop_per_token * 1e-6, p->device, p->isa,
+                   p->compute, p->threads, peak);
     aa_text_printf(
         &call->out,
         "median %.0f tokens/s, %.1f%% of peak; best %.0f tokens/s, %.1f%%; %zu updates\n", mid,

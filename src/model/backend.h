@@ -53,5 +53,8 @@ typedef struct aa_backend {
 } aa_backend;
 
 void aa_backend_cpu(aa_backend *out, aa_cpu *cpu);
+/* Linear maps by a library (num/blas.h); it wants no packed copies of weights. */
+struct aa_blas;
+void aa_backend_blas(aa_backend *out, aa_cpu *cpu, struct aa_blas *blas);
 
 #endif

@@ -285,12 +285,12 @@ static void run_product(aa_cpu *cpu, product *p, const aa_operands *o) {
     aa_pool_run(cpu->pool, p->grid_m * p->grid_n, run_task, p);
 }
 
-static double bytes_of(size_t M, size_t N, size_t K) {
+double aa__product_bytes(size_t M, size_t N, size_t K) {
     return (double)sizeof(aa_real) *
            ((double)M * (double)K + (double)N * (double)K + (double)M * (double)N);
 }
 
-static double flop_of(size_t M, size_t N, size_t K) {
+double aa__product_flop(size_t M, size_t N, size_t K) {
     return 2.0 * (double)M * (double)N * (double)K;
 }
 
@@ -350,7 +350,8 @@ void aa_linear_forward(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *x, si
     p.b = lin->packed ? lin->packed : lin->weight->data;
     p.ldb = lin->n_in;
     run_product(cpu, &p, operands_of(cpu));
-    aa__end(cpu, AA_PROF_LINEAR_FORWARD, start, flop_of(T, p.N, p.K), bytes_of(T, p.N, p.K));
+    aa__end(cpu, AA_PROF_LINEAR_FORWARD, start, aa__product_flop(T, p.N, p.K),
+            aa__product_bytes(T, p.N, p.K));
 }
 
 void aa_linear_dx(aa_cpu *cpu, aa_real *dx, size_t lddx, const aa_real *dy, size_t lddy, size_t T,
@@ -360,7 +361,8 @@ void aa_linear_dx(aa_cpu *cpu, aa_real *dx, size_t lddx, const aa_real *dy, size
                  .b = lin->weight->data, .ldb = lin->n_in, .b_scale = scale, .c = dx, .ldc = lddx,
                  .from_zero = !accumulate};
     run_product(cpu, &p, operands_of(cpu));
-    aa__end(cpu, AA_PROF_LINEAR_DX, start, flop_of(T, p.N, p.K), bytes_of(T, p.N, p.K));
+    aa__end(cpu, AA_PROF_LINEAR_DX, start, aa__product_flop(T, p.N, p.K),
+            aa__product_bytes(T, p.N, p.K));
 }
 
 typedef struct bias_gradient {
@@ -375,6 +377,13 @@ static void bias_columns(void *ctx, size_t begin, size_t end, int thread) {
     const bias_gradient *g = ctx;
     (void)thread;
     g->cpu->k.sum_rows(g->db + begin, &g->scale, 0, g->dy + begin, g->lddy, g->T, end - begin);
+}
+
+void aa__bias_gradient(aa_cpu *cpu, const aa_linear *lin, const aa_real *dy, size_t lddy, size_t T,
+                       aa_real scale) {
+    if (!lin->bias) return;
+    bias_gradient g = {cpu, lin->bias->grad, dy, lddy, T, scale};
+    aa__run_columns(cpu, lin->n_out, bias_columns, &g);
 }
 
 void aa_linear_dw(aa_cpu *cpu, const aa_linear *lin, const aa_real *dy, size_t lddy,
@@ -394,11 +403,9 @@ void aa_linear_dw(aa_cpu *cpu, const aa_linear *lin, const aa_real *dy, size_t l
                  .c = lin->weight->grad,
                  .ldc = lin->n_in};
     run_product(cpu, &p, operands_of(cpu));
-    if (lin->bias) {
-        bias_gradient g = {cpu, lin->bias->grad, dy, lddy, T, scale};
-        aa__run_columns(cpu, lin->n_out, bias_columns, &g);
-    }
-    aa__end(cpu, AA_PROF_LINEAR_DW, start, flop_of(T, p.M, p.N), bytes_of(T, p.M, p.N));
+    aa__bias_gradient(cpu, lin, dy, lddy, T, scale);
+    aa__end(cpu, AA_PROF_LINEAR_DW, start, aa__product_flop(T, p.M, p.N),
+            aa__product_bytes(T, p.M, p.N));
 }
 
 void aa__product(aa_cpu *cpu, aa_real *c, size_t ldc, const aa_real *a, size_t lda,
@@ -425,5 +432,5 @@ void aa_gemm(aa_cpu *cpu, aa_real *c, size_t ldc, const aa_real *a, size_t lda, 
              size_t ldb, bool transpose_b, size_t M, size_t N, size_t K, bool accumulate) {
     double start = aa__begin(cpu);
     aa__product(cpu, c, ldc, a, lda, false, b, ldb, transpose_b, 1, M, N, K, accumulate);
-    aa__end(cpu, AA_PROF_GEMM, start, flop_of(M, N, K), bytes_of(M, N, K));
+    aa__end(cpu, AA_PROF_GEMM, start, aa__product_flop(M, N, K), aa__product_bytes(M, N, K));
 }

@@ -182,6 +182,12 @@ void aa__product(aa_cpu *cpu, aa_real *c, size_t ldc, const aa_real *a, size_t l
                  bool transpose_a, const aa_real *b, size_t ldb, bool transpose_b, aa_real scale,
                  size_t M, size_t N, size_t K, bool accumulate);
 
+/* What a linear map does besides its products; nothing without a bias. */
+void aa__bias_gradient(aa_cpu *cpu, const aa_linear *lin, const aa_real *dy, size_t lddy, size_t T,
+                       aa_real scale);
+double aa__product_flop(size_t M, size_t N, size_t K);
+double aa__product_bytes(size_t M, size_t N, size_t K);
+
 /* ---- reals ----------------------------------------------------------------------------------- */
 
 #ifdef AA_REAL_DOUBLE

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/memory.h"
 #include "data/story.h"
+#include "num/blas.h"
 #include "train/auto.h"
 #include "train/cache.h"
 #include "train/train.h"
@@ -453,11 +454,27 @@ static aa_status choose_preset(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_
     return AA_OK;
 }
 
+static aa_status settle_device(aa_job *job, aa_cpu *cpu, aa_err *err) {
+    aa_train_options *o = job->o;
+    if (o->device != AA_DEVICE_BLAS) return AA_OK;
+    if (o->compute == AA_COMPUTE_BF16)
+        return aa_fail(err, AA_EUSAGE,
+                       "--device blas multiplies floats: use --compute f32, or --device cpu");
+    o->compute = AA_COMPUTE_F32;
+    return aa_blas_open(&job->blas, cpu, o->blas, err);
+}
+
+void aa_job_backend(const aa_job *job, aa_cpu *cpu, aa_backend *out) {
+    if (job->blas) aa_backend_blas(out, cpu, job->blas);
+    else aa_backend_cpu(out, cpu);
+}
+
 static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks *hooks,
                           char **source, aa_source **base, aa_err *err) {
     const aa_train_options *o = job->o;
     AA_TRY(check_options(job, dry, err));
     AA_TRY(choose_preset(job, cpu, dry, hooks, err));
+    AA_TRY(settle_device(job, cpu, err));
     AA_TRY(settle_compute(job, cpu, err));
     AA_TRY(shape_of(job, base, err));
     bool stories = o->data && strcmp(o->data, "stories") == 0;
@@ -513,6 +530,7 @@ aa_status aa_job_open(aa_job *out, aa_opts *opts, aa_cpu *cpu, bool dry, const a
 }
 
 void aa_job_close(aa_job *job) {
+    aa_blas_close(job->blas);
     aa_stream_release(&job->train);
     aa_stream_release(&job->valid);
     aa_tokens_close(&job->tokens);

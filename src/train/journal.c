@@ -103,6 +103,8 @@ aa_status aa_journal_run(aa_journal_writer *w, const aa_job *job, const aa_plan 
     open_object(w, "host");
     string(w, "cpu", cpu.brand);
     string(w, "isa", plan->isa);
+    string(w, "device", plan->device);
+    if (plan->blas) string(w, "blas", plan->blas);
     whole(w, "threads", (uint64_t)plan->threads);
     real(w, "peak_gflops", plan->peak_gflops);
     string(w, "version", AA_VERSION);

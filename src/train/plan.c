@@ -6,6 +6,7 @@
  * efficiencies below were fitted to measured steps of the presets and are good to about 15 %. */
 #include <math.h>
 #include <string.h>
+#include "num/blas.h"
 #include "sys/sys.h"
 #include "train/memory.h"
 #include "train/train.h"
@@ -76,6 +77,7 @@ static aa_status measure_all(aa_plan *p, const aa_job *job, aa_cpu *cpu, aa_err 
     p->packed_bytes = with_packed - with_grads;
     p->activation_bytes = step;
     p->scratch_bytes = aa_cpu_scratch_bytes(aa_cpu_threads(cpu));
+    if (job->blas) p->scratch_bytes += (uint64_t)aa_cpu_threads(cpu) * AA_BLAS_THREAD_BYTES;
     p->other_bytes = BASE_BYTES + session;
     p->peak_bytes = with_packed + step + p->scratch_bytes + p->data_bytes + p->other_bytes;
     return AA_OK;
@@ -102,7 +104,7 @@ static aa_status refuse(const aa_plan *p, aa_err *err) {
 
 /* The largest micro-batch that fits, halving from the whole batch, in equal passes so that none is
  * a small rest. Packed copies are given up before the pass is made smaller: at this width they cost
- * more memory than time. */
+ * more memory than time, and a BLAS library has no use for them. */
 static aa_status choose_micro_batch(aa_plan *p, const aa_job *job, aa_cpu *cpu, aa_err *err) {
     size_t most = job->o->micro_batch ? (size_t)job->o->micro_batch / p->T : p->B;
     if (most > p->B) most = p->B;
@@ -110,7 +112,7 @@ static aa_status choose_micro_batch(aa_plan *p, const aa_job *job, aa_cpu *cpu, 
     for (size_t pass = most; pass; pass /= 2) {
         p->n_micro = (p->B + pass - 1) / pass;
         p->micro_B = (p->B + p->n_micro - 1) / p->n_micro;
-        for (int packed = 1; packed >= 0; packed--) {
+        for (int packed = !job->blas; packed >= 0; packed--) {
             p->parts = AA_MODEL_GRADS | (packed ? AA_MODEL_PACKED : 0);
             AA_TRY(measure_all(p, job, cpu, err));
             if ((double)p->peak_bytes <= AA_MEMORY_SHARE * (double)p->available_bytes) return AA_OK;
@@ -157,6 +159,8 @@ aa_status aa_plan_make(aa_plan *out, const aa_job *job, aa_cpu *cpu, double prob
     uint64_t run, step;
     AA_TRY(measure(&p, job, cpu, AA_MODEL_GRADS, &run, &step, err)); /* the optimizer's work */
     p.isa = aa_isa_name(aa_cpu_isa(cpu));
+    p.device = job->blas ? "blas" : "cpu";
+    p.blas = job->blas ? aa_blas_name(job->blas) : NULL;
     p.compute = aa_compute_name(aa_cpu_compute(cpu));
     p.threads = aa_cpu_threads(cpu);
     p.available_bytes = aa_sys_memory_available();
@@ -198,6 +202,7 @@ void aa_plan_text(const aa_plan *p, const aa_job *job, aa_text *out) {
     aa_text_printf(out, "update    %zu tokens = %zu windows of %zu, in %zu pass%s of up to %zu\n",
                    p->B * p->T, p->B, p->T, p->n_micro, p->n_micro == 1 ? "" : "es",
                    p->micro_B * p->T);
+    if (p->blas) aa_text_printf(out, "device    blas: %s\n", p->blas);
     aa_text_add(out, "memory\n");
     memory_line(out, "run: parameters", p->params_bytes);
     memory_line(out, "run: gradients and token buffers", p->grads_bytes);
@@ -260,5 +265,11 @@ void aa_plan_json(const aa_plan *p, const aa_job *job, aa_text *out) {
     aa_text_json_string(out, p->isa, strlen(p->isa));
     aa_text_json_key(out, "compute");
     aa_text_json_string(out, p->compute, strlen(p->compute));
+    aa_text_json_key(out, "device");
+    aa_text_json_string(out, p->device, strlen(p->device));
+    if (p->blas) {
+        aa_text_json_key(out, "blas");
+        aa_text_json_string(out, p->blas, strlen(p->blas));
+    }
     aa_text_add(out, "}\n");
 }

@@ -440,7 +440,7 @@ static aa_status begin(run *r, bool resume, aa_err *err) {
         return aa_fail(err, AA_EUSAGE,
                        "--sample-every needs a tokenizer to write text with; give --tokenizer");
     AA_TRY(aa_train_memory_init(&r->mem, &r->job->config, &optim, &shape, r->cpu, false, err));
-    aa_backend_cpu(&r->backend, r->cpu);
+    aa_job_backend(r->job, r->cpu, &r->backend);
     AA_TRY(make_session(r, err));
     r->schedule = (aa_schedule){.kind = o->schedule,
                                 .lr = o->lr,
@@ -559,7 +559,8 @@ aa_status aa_train(aa_job *job, const aa_plan *plan, aa_cpu *cpu, bool resume,
 static bool may_change(const char *key) {
     static const char *const free_keys[] = {
         "out",        "budget",           "threads",   "micro-batch",  "keep",
-        "eval-every", "checkpoint-every", "log-every", "sample-every", "sample-prompt"};
+        "eval-every", "checkpoint-every", "log-every", "sample-every", "sample-prompt",
+        "blas"};
     for (size_t i = 0; i < sizeof free_keys / sizeof *free_keys; i++)
         if (strcmp(key, free_keys[i]) == 0) return true;
     return false;

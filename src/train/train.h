@@ -21,6 +21,9 @@
 #include "model/model.h"
 #include "optim/optim.h"
 
+/* --device: who computes linear maps. */
+typedef enum { AA_DEVICE_CPU, AA_DEVICE_BLAS } aa_device;
+
 typedef struct aa_train_options {          /* rows: aa_train_rows in options.c, one per field */
     char *preset, *data, *tokenizer, *out;
     aa_config model; /* fields still at their default come from preset or base */
@@ -30,7 +33,7 @@ typedef struct aa_train_options {          /* rows: aa_train_rows in options.c, 
     double weight_decay, beta1, beta2, eps, clip, embed_lr, muon_lr, muon_momentum;
     int64_t muon_steps;
     int optimizer, compute, method, adapter, device, init;
-    char *base;
+    char *base, *blas;
     int64_t seed, threads, keep, eval_tokens;
     aa_amount budget, eval_every, checkpoint_every, log_every, sample_every;
     char *sample_prompt;
@@ -53,6 +56,7 @@ typedef struct aa_job {
      * frequency, or both): row i of the model is id active_ids[i] of full_vocab, and compact_map is
      * the way back, -1 for ids without a row. Else NULL and 0. */
     int32_t *compact_map, *active_ids; size_t n_active, full_vocab;
+    struct aa_blas *blas;                  /* --device blas; NULL: the CPU's own kernels */
     double floor_nats_per_byte;            /* of the generated validation text; NAN: unknown */
     size_t B, T;                           /* sequences per update, window */
     double n_epoch_tokens;
@@ -70,6 +74,7 @@ typedef struct aa_job_hooks {
 aa_status aa_job_open(aa_job *out, aa_opts *opts, aa_cpu *cpu, bool dry, const aa_job_hooks *hooks,
                       aa_err *err) AA_MUST_USE;
 void aa_job_close(aa_job *job);
+void aa_job_backend(const aa_job *job, aa_cpu *cpu, aa_backend *out);      /* of --device */
 
 /* ---- plan ------------------------------------------------------------------------------------ */
 
@@ -84,7 +89,8 @@ typedef struct aa_plan {
     double flop_per_update;                /* B*T of these, and the optimizer's matrix products */
     double peak_gflops, predicted_tokens_per_s, predicted_wall_s, predicted_tokens,
         predicted_updates;
-    const char *isa, *compute; int threads;
+    const char *isa, *compute, *device; int threads;
+    const char *blas;                      /* the library of device blas; NULL: none */
 } aa_plan;
 
 /* Chooses the micro-batch (the largest that keeps the whole under the memory that is available) and
