@@ -1,5 +1,5 @@
-"""A Llama in plain PyTorch, with what a careful user would choose: fused attention with grouped
-heads, a fused AdamW, one table for embedding and head."""
+"""A Llama in plain PyTorch, with what a careful user would choose: fused attention, a fused AdamW,
+one table for embedding and head."""
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -27,8 +27,9 @@ class Block(nn.Module):
         n, t, dim = x.shape
         h = self.norms[0](x)
         q, k, v = (m(h).view(n, t, -1, self.head).transpose(1, 2) for m in (self.q, self.k, self.v))
-        a = F.scaled_dot_product_attention(rotated(q, cos, sin), rotated(k, cos, sin), v,
-                                           is_causal=True, enable_gqa=True)
+        q, k = rotated(q, cos, sin).to(v.dtype), rotated(k, cos, sin).to(v.dtype)
+        k, v = (m.repeat_interleave(q.shape[1] // k.shape[1], 1) for m in (k, v))
+        a = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.scale * self.o(a.transpose(1, 2).reshape(n, t, dim))
         h = self.norms[1](x)
         return x + self.scale * self.down(F.silu(self.gate(h)) * self.up(h))
@@ -47,6 +48,9 @@ class Llama(nn.Module):
                             theta ** (-torch.arange(0, head, 2).float() / head)).repeat(1, 2)
         self.register_buffer("cos", angle.cos())
         self.register_buffer("sin", angle.sin())
+        for p in self.parameters():
+            if p.dim() == 2:
+                nn.init.normal_(p, std=0.02)
 
     def forward(self, ids, targets):
         x = self.table(ids)

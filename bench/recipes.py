@@ -5,8 +5,8 @@
 
 Every run gets the same matrix FLOP, so that an ingredient pays for what it costs and a busy machine
 changes nothing; baseline and variant share seed, text and order of windows. Texts are the generated
-stories and FILE (the prose behind docs/recipes.md is the text of Debian's dict-gcide). Results go to
-bench/recipes.json, one line each, finished ones are not run again; docs/recipes.md is made
+stories and FILE (the prose behind docs/recipes.md is the text of Debian's dict-gcide). Results go
+to bench/recipes.json, one line each, finished ones are not run again; docs/recipes.md is made
 from it (`--tables` alone makes it).
 """
 import argparse

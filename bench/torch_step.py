@@ -24,80 +24,16 @@ def arguments():
     return p.parse_args()
 
 
-def model_of(a, torch):
-    nn, F = torch.nn, torch.nn.functional
-    D = a.dim // a.heads
-    angles = torch.outer(torch.arange(a.seq).float(),
-                         10000.0 ** (-torch.arange(0, D, 2).float() / D))
-
-    class Norm(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.ones(a.dim))
-
-        def forward(self, x):
-            return F.rms_norm(x, (a.dim,), self.weight, 1e-5)
-
-    def rope(x, cos, sin):
-        first, second = x.chunk(2, -1)
-        return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
-
-    class Block(nn.Module):
-        def __init__(self):
-            super().__init__()
-            kv = a.kv_heads * D
-            self.norm_attn, self.norm_ffn = Norm(), Norm()
-            self.q, self.k, self.v, self.o, self.gate, self.up, self.down = (
-                nn.Linear(i, o, bias=False) for i, o in (
-                    (a.dim, a.dim), (a.dim, kv), (a.dim, kv), (a.dim, a.dim),
-                    (a.dim, a.ffn), (a.dim, a.ffn), (a.ffn, a.dim)))
-
-        def forward(self, x, cos, sin):
-            B, T, _ = x.shape
-            n = self.norm_attn(x)
-            q, k, v = (f(n).view(B, T, -1, D).transpose(1, 2) for f in (self.q, self.k, self.v))
-            q, k = rope(q, cos, sin).to(v.dtype), rope(k, cos, sin).to(v.dtype)
-            k, v = (y.repeat_interleave(a.heads // a.kv_heads, 1) for y in (k, v))
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-            x = x + self.o(y.transpose(1, 2).reshape(B, T, a.dim))
-            n = self.norm_ffn(x)
-            return x + self.down(F.silu(self.gate(n)) * self.up(n))
-
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embedding = nn.Embedding(a.vocab, a.dim)
-            self.blocks = nn.ModuleList(Block() for _ in range(a.layers))
-            self.norm = Norm()
-            self.register_buffer("cos", angles.cos(), persistent=False)
-            self.register_buffer("sin", angles.sin(), persistent=False)
-            for p in self.parameters():
-                if p.dim() > 1:
-                    nn.init.normal_(p, std=0.02)
-
-        def forward(self, ids, targets):
-            x = self.embedding(ids)
-            for block in self.blocks:
-                x = block(x, self.cos, self.sin)
-            logits = F.linear(self.norm(x), self.embedding.weight)
-            return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
-
-    return Model()
-
-
 def measure(a):
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(a.threads)
     import torch
+    from llama import Llama, adamw
     torch.manual_seed(1)
     torch.set_num_threads(a.threads)
-    model = model_of(a, torch)
+    model = Llama(a.vocab, a.dim, a.layers, a.heads, a.kv_heads, a.ffn, a.seq)
     forward = torch.compile(model) if a.compile else model
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.dim() == 1]
-    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1},
-                                   {"params": vectors, "weight_decay": 0.0}],
-                                  lr=1e-4, betas=(0.9, 0.99), fused=True)
+    optimizer = adamw(model, 1e-4)
     data = torch.randint(0, a.vocab, (16, 2, a.batch_tokens // a.seq, a.seq))
 
     def update(i):
