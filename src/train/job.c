@@ -436,8 +436,7 @@ static aa_status rank_ids(aa_job *job, aa_err *err) {
 }
 
 /* The options keep the preset that was chosen: a run that is repeated or resumed is that run. */
-static aa_status choose_preset(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks *hooks,
-                               aa_err *err) {
+static aa_status choose_preset(aa_job *job, aa_cpu *cpu, bool dry, aa_err *err) {
     aa_train_options *o = job->o;
     uint64_t bytes = 0;
     job->preset = aa_preset_find(o->preset ? o->preset : "");
@@ -445,7 +444,6 @@ static aa_status choose_preset(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_
     if (o->data && strcmp(o->data, "stories") == 0) bytes = (uint64_t)AA_STORIES_MIB << 20;
     else if (o->data) AA_TRY(source_size(o->data, &bytes, err));
     AA_TRY(aa__auto_preset(&job->preset, job->opts, bytes, cpu, job->why, sizeof job->why, err));
-    say(hooks, job->why);
     if (dry) return AA_OK;
     char *name = aa_heap_strdup(job->preset->name);
     if (!name) return aa_fail_memory(err, "a name", 0);
@@ -473,7 +471,7 @@ static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks
                           char **source, aa_source **base, aa_err *err) {
     const aa_train_options *o = job->o;
     AA_TRY(check_options(job, dry, err));
-    AA_TRY(choose_preset(job, cpu, dry, hooks, err));
+    AA_TRY(choose_preset(job, cpu, dry, err));
     AA_TRY(settle_device(job, cpu, err));
     AA_TRY(settle_compute(job, cpu, err));
     AA_TRY(shape_of(job, base, err));
