@@ -13,7 +13,7 @@
 #include "convert/convert_int.h"
 #include "formats/safetensors.h"
 
-enum { MAX_SHARDS = 1024, CHUNK = 1024 };
+enum { MAX_SHARDS = 1024 };
 
 typedef struct shard { char *name; aa_safetensors file; bool *used; } shard;
 typedef struct hf_self { shard *shards; size_t n_shards; } hf_self;
@@ -174,26 +174,11 @@ static aa_status read_config(aa_source *s, const char *dir, aa_err *err) {
 
 /* ---- reading tensors ------------------------------------------------------------------------- */
 
-/* n elements at src, aligned or not. Exact but for F64, which is rounded to nearest. */
-static void to_f32(float *dst, const unsigned char *src, aa_dtype dtype, size_t n) {
-    size_t size = aa_dtype_size(dtype);
-    uint16_t half[CHUNK];
-    double wide[CHUNK];
-
-    if (dtype == AA_DTYPE_F32) {
-        memcpy(dst, src, n * sizeof *dst);
-        return;
-    }
-    for (size_t at = 0; at < n; at += CHUNK) {
-        size_t len = n - at < CHUNK ? n - at : CHUNK;
-
-        memcpy(dtype == AA_DTYPE_F64 ? (void *)wide : half, src + at * size, len * size);
-        if (dtype == AA_DTYPE_BF16) aa_f32_from_bf16(dst + at, half, len);
-        else if (dtype == AA_DTYPE_F16) aa_f32_from_f16(dst + at, half, len);
-        else
-            for (size_t i = 0; i < len; i++) dst[at + i] = (float)wide[i];
-    }
-}
+static const aa_type type_of[AA_DTYPE_COUNT] = {
+    [AA_DTYPE_F64] = AA_TYPE_F64, [AA_DTYPE_F32] = AA_TYPE_F32, [AA_DTYPE_F16] = AA_TYPE_F16,
+    [AA_DTYPE_BF16] = AA_TYPE_BF16, [AA_DTYPE_F8_E4M3] = AA_TYPE_F8_E4M3,
+    [AA_DTYPE_F8_E5M2] = AA_TYPE_F8_E5M2,
+};
 
 static const aa_st_tensor *find(hf_self *self, const char *name, shard **out) {
     for (size_t i = 0; i < self->n_shards; i++) {
@@ -221,12 +206,12 @@ static void shape_text(char *out, size_t size, const uint64_t *shape, int n_dims
                                (unsigned long long)shape[i]);
 }
 
-static aa_status hf_read(aa_source *s, const aa_tensor *row, float *dst, aa_err *err) {
+static aa_status hf_find(aa_source *s, const aa_tensor *row, aa_stored *out, aa_err *err) {
     shard *h;
     const aa_st_tensor *t = find_row(s->self, row->name, &h);
     bool vector = aa_tensor_is_vector(row);
-    bool gather = s->active_ids && aa__is_by_id(row) && row->rows == s->n_active;
-    uint64_t wanted[2] = {vector ? row->cols : gather ? s->full_vocab : row->rows, row->cols};
+    size_t rows = aa__is_by_id(row) ? s->full_vocab : row->rows;
+    uint64_t wanted[2] = {vector ? row->cols : rows, row->cols};
     int n_dims = vector ? 1 : 2;
     char want_text[48], have_text[96];
 
@@ -238,16 +223,18 @@ static aa_status hf_read(aa_source *s, const aa_tensor *row, float *dst, aa_err 
         return aa_fail(err, AA_EFORMAT, "'%s': tensor '%s' is [%s], by its config.json it is [%s]",
                        h->file.path, row->name, have_text, want_text);
     }
-    if (t->dtype > AA_DTYPE_BF16)
+    if (t->dtype > AA_DTYPE_F8_E5M2)
         return aa_fail(err, AA_EUNSUPPORTED, "'%s': tensor '%s' is of dtype %s; weights must be "
-                       "F32, F16, BF16 or F64", h->file.path, row->name, aa_dtype_name(t->dtype));
-    const unsigned char *data = aa_safetensors_data(&h->file, t);
-    size_t size = row->cols * aa_dtype_size(t->dtype);
-    if (!gather) to_f32(dst, data, t->dtype, (size_t)t->n_elements);
-    for (size_t i = 0; gather && i < row->rows; i++)
-        to_f32(dst + i * row->cols, data + (size_t)s->active_ids[i] * size, t->dtype, row->cols);
+                       "F32, F16, BF16, F8 or F64", h->file.path, row->name,
+                       aa_dtype_name(t->dtype));
+    *out = (aa_stored){.type = type_of[t->dtype], .rows = rows, .cols = row->cols,
+                       .data = aa_safetensors_data(&h->file, t)};
     h->used[t - h->file.tensors] = true;
     return AA_OK;
+}
+
+static aa_status hf_tokenizer(aa_source *s, aa_tokenizer **out, aa_err *err) {
+    return aa_tokenizer_load(out, s->tokenizer_path, err);
 }
 
 static bool same_bytes(const shard *a, const aa_st_tensor *x, const shard *b,
@@ -292,7 +279,8 @@ aa_status aa__hf_open(aa_source *s, const char *dir, aa_err *err) {
     s->self = self;
     s->close = hf_close;
     s->format = "huggingface";
-    s->read = hf_read;
+    s->find = hf_find;
+    s->tokenizer = hf_tokenizer;
     s->check_all_read = hf_check_all_read;
     AA_TRY(read_config(s, dir, err));
     s->full_vocab = (size_t)s->config.vocab;

@@ -87,6 +87,7 @@ void aa_source_close(aa_source *s) {
     if (s->close && s->self) s->close(s);
     aa_heap_free(s->path);
     aa_heap_free(s->tokenizer_path);
+    aa_heap_free(s->chat_template);
     aa_heap_free(s->active_ids);
     aa_heap_free(s);
 }
@@ -99,8 +100,21 @@ static aa_status check_finite(const aa_source *s, const aa_tensor *t, aa_err *er
     return AA_OK;
 }
 
+aa_status aa_source_read(aa_source *s, const aa_tensor *row, float *dst, aa_err *err) {
+    aa_stored stored;
+
+    AA_TRY(s->find(s, row, &stored, err));
+    if (!s->active_ids || !aa__is_by_id(row)) {
+        aa_stored_read(&stored, 0, stored.rows, dst);
+        return AA_OK;
+    }
+    for (size_t i = 0; i < s->n_active; i++)
+        aa_stored_read(&stored, (size_t)s->active_ids[i], 1, dst + i * stored.cols);
+    return AA_OK;
+}
+
 static aa_status read_row(aa_source *s, aa_tensor *t, float *buffer, aa_err *err) {
-    AA_TRY(s->read(s, t, buffer ? buffer : (float *)(void *)t->data, err));
+    AA_TRY(aa_source_read(s, t, buffer ? buffer : (float *)(void *)t->data, err));
     for (size_t i = 0; buffer && i < aa_tensor_size(t); i++) t->data[i] = (aa_real)buffer[i];
     return check_finite(s, t, err);
 }
@@ -127,7 +141,7 @@ aa_status aa_source_load(aa_source *s, aa_model *m, aa_err *err) {
 aa_status aa_source_tokenizer(aa_source *s, aa_tokenizer **out, aa_err *err) {
     aa_tokenizer *t = NULL;
 
-    if (s->tokenizer_path) AA_TRY(aa_tokenizer_load(&t, s->tokenizer_path, err));
+    if (s->tokenizer_path) AA_TRY(s->tokenizer(s, &t, err));
     else AA_TRY(aa_tokenizer_new_bytes(&t, err));
     size_t n = aa_tokenizer_vocab(t);
     if (s->active_ids && n != s->full_vocab) {

@@ -1,9 +1,8 @@
 /* convert/source: any model file as {config, tokenizer, rows}.
  *
  * One reader per ecosystem implements this; everything above (training from a model, generating,
- * evaluating, info, writing another format) is written against it. Rows are in our names (Hugging
- * Face names) and layout (row-major [out,in], rope in split-half order), whatever the file's own
- * order is.
+ * evaluating, info, writing another format) is written against it. Rows go by our names (Hugging
+ * Face names) and stay where they are, mapped, in the type and order of the file (num/stored.h).
  */
 #ifndef AA_CONVERT_SOURCE_H
 #define AA_CONVERT_SOURCE_H
@@ -11,22 +10,27 @@
 #include "base/digest.h"
 #include "data/tokenizer.h"
 #include "model/model.h"
+#include "num/stored.h"
 
 typedef struct aa_source aa_source;
 struct aa_source {
     const char *format;                  /* "huggingface", ... */
     char *path;                          /* the directory or file really read (links resolved) */
     aa_config config;                    /* resolved; of a compact model, vocab is n_active */
-    char *tokenizer_path;                /* tokenizer.json, or NULL if the model has none */
+    char *tokenizer_path;                /* the file with its tokenizer; NULL: it has none */
+    char *chat_template;                 /* Jinja source of its chat format, or NULL */
     size_t full_vocab;                   /* ids that the files hold rows for */
     /* Compact vocabulary it was trained with, as recorded by us, or NULL: ascending ids. The file's
      * rows of other ids are stand-ins for other programs. The source is the model as trained: row i
      * of the embedding and the head is that of active_ids[i]. After loading the list may be
      * taken: it is then the taker's, and NULL here. */
     int32_t *active_ids; size_t n_active;
-    /* Fills dst (f32, row's rows*cols) with the row named so; AA_ENOTFOUND if the file lacks it. */
-    aa_status (*read)(aa_source *s, const aa_tensor *row, float *dst, aa_err *err);
-    /* After every row was read: fails if the file holds weights nobody asked for (may be NULL). */
+    /* The matrix named as the row is, its shape compared with the row's (token tables have
+     * full_vocab rows); valid until close. AA_ENOTFOUND if the file lacks it. */
+    aa_status (*find)(aa_source *s, const aa_tensor *row, aa_stored *out, aa_err *err);
+    /* NULL unless there is a tokenizer_path. */
+    aa_status (*tokenizer)(aa_source *s, aa_tokenizer **out, aa_err *err);
+    /* After every row was found: fails if the file holds weights nobody asked for (may be NULL). */
     aa_status (*check_all_read)(aa_source *s, aa_err *err);
     void (*close)(aa_source *s);         /* frees self */
     void *self;
@@ -40,7 +44,10 @@ void aa_source_close(aa_source *s);      /* NULL is fine */
  * naming them. The model's shapes must be those of s->config (seq and residual_scale are not
  * compared). */
 aa_status aa_source_load(aa_source *s, aa_model *m, aa_err *err) AA_MUST_USE;
-/* Bytes if the model has no tokenizer.json. Refuses a tokenizer with more ids than the model. */
+/* The row's matrix, as in find, of the model as trained: of a compact vocabulary only active rows.
+ * dst: rows*cols floats. */
+aa_status aa_source_read(aa_source *s, const aa_tensor *row, float *dst, aa_err *err) AA_MUST_USE;
+/* Bytes if the model brings none. Refuses a tokenizer with more ids than the model. */
 aa_status aa_source_tokenizer(aa_source *s, aa_tokenizer **out, aa_err *err) AA_MUST_USE;
 
 /* ---- Hugging Face directories ---------------------------------------------------------------- */

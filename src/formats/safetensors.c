@@ -21,7 +21,9 @@ enum { BUFFER_ALIGN = 64, LENGTH_BYTES = 8, SHOWN = 80 };
 
 static const struct { const char *name; size_t size; } dtypes[AA_DTYPE_COUNT] = {
     [AA_DTYPE_F64] = {"F64", 8}, [AA_DTYPE_F32] = {"F32", 4}, [AA_DTYPE_F16] = {"F16", 2},
-    [AA_DTYPE_BF16] = {"BF16", 2}, [AA_DTYPE_I64] = {"I64", 8}, [AA_DTYPE_I32] = {"I32", 4},
+    [AA_DTYPE_BF16] = {"BF16", 2}, [AA_DTYPE_F8_E4M3] = {"F8_E4M3", 1},
+    [AA_DTYPE_F8_E5M2] = {"F8_E5M2", 1},
+    [AA_DTYPE_I64] = {"I64", 8}, [AA_DTYPE_I32] = {"I32", 4},
     [AA_DTYPE_I16] = {"I16", 2}, [AA_DTYPE_I8] = {"I8", 1}, [AA_DTYPE_U64] = {"U64", 8},
     [AA_DTYPE_U32] = {"U32", 4}, [AA_DTYPE_U16] = {"U16", 2}, [AA_DTYPE_U8] = {"U8", 1},
     [AA_DTYPE_BOOL] = {"BOOL", 1},
@@ -64,7 +66,7 @@ static aa_status parse_dtype(const aa_safetensors *st, const json_t *o, aa_st_te
             return AA_OK;
         }
     return aa_fail(err, AA_EUNSUPPORTED, "'%s': tensor '%s' has the dtype '%s'; known are F64, "
-                   "F32, F16, BF16, BOOL and integers of 8 to 64 bits", st->path,
+                   "F32, F16, BF16, F8, BOOL and integers of 8 to 64 bits", st->path,
                    shown(t->name, name), shown(dtype, found));
 }
 
