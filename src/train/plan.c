@@ -3,8 +3,8 @@
  * Memory is measured by running the real layout code on counting arenas, once per line of the
  * table. Time is predicted from four figures: the FLOP of linear maps and of attention against the
  * probed FMA peak, both less efficient where they are narrow, and the elementwise traffic of
- * activations and of the optimizer. The constants were fitted to measured steps (docs/performance.md,
- * 64 to 960 wide, windows of 128 to 8192, both computes) and are good to about 15 %. */
+ * activations and of the optimizer. The constants were fitted to measured steps of 64 to 960 wide
+ * models and windows of 128 to 8192 (docs/performance.md) and are good to about 15 %. */
 #include <math.h>
 #include <string.h>
 #include "num/blas.h"
@@ -135,10 +135,11 @@ static double element_work(const aa_config *c) {
 /* Seconds of an update's products; step: elements in the place of a float. */
 static double product_s(const aa_plan *p, const aa_config *c, double step) {
     double tokens = (double)(p->B * p->T), peak = p->peak_gflops * 1e9;
-    double attention = 3 * tokens * (aa_config_flop_forward(c, p->T) - aa_config_flop_forward(c, 0));
+    double attention = aa_config_flop_forward(c, p->T) - aa_config_flop_forward(c, 0);
     double linear = LINEAR_EFFICIENCY * (double)c->dim / ((double)c->dim + LINEAR_WIDTH * step);
     double heads = ATTENTION_EFFICIENCY * (double)c->head_dim /
                    ((double)c->head_dim + ATTENTION_WIDTH);
+    attention *= 3 * tokens;
     return (p->flop_per_update - attention) / (peak * linear) + attention / (peak / step * heads);
 }
 
