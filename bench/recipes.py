@@ -86,18 +86,16 @@ def train(data, text, seed, options):
             "tokens": last["tokens"]}
 
 
-def in_seconds(done, data, text, options):
-    """The options with a budget of the tokens that they see in GRID_SECONDS of a quiet machine:
-    from then on the machine may be busy."""
+def in_seconds(done, text, options):
+    """The options with a budget of the tokens that they see in GRID_SECONDS at the speed of their
+    best, undisturbed update: a busy machine changes nothing."""
     key = "speed of " + key_of(text, 1, options)
     if key not in done:
-        rates = []
-        for _ in range(3):
-            steps = [e for e in journal(data, 1, options | {"budget": "6s"}, os.cpu_count())
-                     if e["event"] == "step"]
-            rates.append((steps[-1]["tokens"] - steps[0]["tokens"]) /
-                         (steps[-1]["wall_s"] - steps[0]["wall_s"]))
-        done[key] = {"run": key, "tokens_per_s": max(rates)}
+        shape = {k: v for k, v in options.items() if k != "tokenizer"}
+        shape["vocab"] = options.get("tokenizer", "train:2048").removeprefix("train:")
+        step = subprocess.run([PROGRAM, "bench", "step", *words(shape), "--seconds", "4", "--json"],
+                              check=True, stdout=subprocess.PIPE)
+        done[key] = {"run": key, "tokens_per_s": json.loads(step.stdout)["tokens_per_s_best"]}
         store(done)
         print(f"{done[key]['tokens_per_s']:.0f} tokens/s {key}", flush=True)
     return options | {"budget": f"{done[key]['tokens_per_s'] * GRID_SECONDS / 1e6:.3f}Mtok"}
@@ -176,7 +174,7 @@ def auto_choice(done, data):
 
 
 def grid_rows(done, data):
-    return [(options, in_seconds(done, data, "prose", options))
+    return [(options, in_seconds(done, "prose", options))
             for options in [*GRID, auto_choice(done, data)]]
 
 
