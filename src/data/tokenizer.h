@@ -21,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/digest.h"
+#include "base/memory.h"
 #include "base/pool.h"
 #include "base/status.h"
 #include "base/text.h"
@@ -145,14 +146,11 @@ typedef struct aa_ggml_vocab {
 /* Errors name the key. */
 aa_status aa_tokenizer_new_ggml(aa_tokenizer **out, const aa_ggml_vocab *v,
                                 aa_err *err) AA_MUST_USE;
-/* The other way: the vocabulary as GGUF writes it, in memory of its own, with at least min_tokens
- * tokens (rows of the embedding; "[PADn]" of type UNUSED fill holes and the end). Pre-tokenizers
- * that llama.cpp has no name for are AA_EUNSUPPORTED. Valid until released. */
-typedef struct aa_ggml_text aa_ggml_text;
-aa_status aa_tokenizer_ggml(const aa_tokenizer *t, size_t min_tokens, aa_ggml_text **out,
-                            aa_err *err) AA_MUST_USE;
-const aa_ggml_vocab *aa_ggml_text_vocab(const aa_ggml_text *g);
-void aa_ggml_text_free(aa_ggml_text *g);
+/* The other way: the vocabulary as GGUF writes it, in the arena, with at least min_tokens tokens
+ * (rows of the embedding; "[PADn]" of type UNUSED fill holes and the end). Pre-tokenizers that
+ * llama.cpp has no name for are AA_EUNSUPPORTED. */
+aa_status aa_tokenizer_ggml(const aa_tokenizer *t, size_t min_tokens, aa_arena *arena,
+                            aa_ggml_vocab *out, aa_err *err) AA_MUST_USE;
 /* llama2.c's tokenizer.bin: SPM only, and ids 0 to 258 as llama2.c has them. */
 aa_status aa_tokenizer_write_llama2c(const aa_tokenizer *t, aa_text *out, aa_err *err) AA_MUST_USE;
 
