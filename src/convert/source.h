@@ -59,6 +59,7 @@ void aa_hf_note(aa_hf_files *files, const char *name, uint64_t size_bytes, aa_di
 
 typedef struct aa_hf_options {
     const aa_tokenizer *tokenizer;       /* NULL: none is written */
+    const char *chat_template;           /* Jinja, goes with the tokenizer; NULL: none */
     /* Row i of the model is id active_ids[i] of full_vocab ids, in any order; NULL: the rows are
      * the ids. A compact vocabulary (n_active < full_vocab) is expanded, and its ids are recorded
      * in active_vocabulary.json. */

@@ -34,8 +34,9 @@ typedef enum {
     AA_SPLIT_SMOLLM,    /* single digits, then gpt-2: the default of tokenizers trained here */
     AA_SPLIT_LLAMA3,    /* up to three digits, contractions without case */
     AA_SPLIT_QWEN2,     /* llama3 with single digits; NFC normaliser */
-    AA_SPLIT_NONE,      /* all of a text is one piece: always so for SPM */
-    AA_SPLIT_REGEX      /* any other Split pattern from a tokenizer.json: PCRE2 */
+    AA_SPLIT_NONE,      /* all of a text is one piece: so it is for SPM */
+    AA_SPLIT_REGEX,     /* any other Split pattern from a tokenizer.json: PCRE2 */
+    AA_SPLIT_SPACES     /* before spaces: what SPM becomes where that gives the same ids */
 } aa_split;
 
 /* The space that is put before a text, or before each stretch between added tokens. */
@@ -63,11 +64,10 @@ typedef struct aa_tokenizer_spec {           /* everything is copied by aa_token
     size_t n_vocab;                          /* ids 0..n_vocab-1 */
     /* Raw bytes of each id, not GPT-2's stand-ins, U+2581 or <0x0A>; NULL: a hole. */
     const char *const *piece; const size_t *piece_len;
-    /* SPM only, [n_vocab]; NULL: all normal; all 0. Of token_type only BYTE and UNUSED are looked
-     * at: the other ones are told by `added`. */
+    /* SPM only, [n_vocab] or NULL. Of the types only BYTE and UNUSED are looked at: the other ones
+     * are told by `added`. With scores, merges are all that are possible, by score of the result. */
     const uint8_t *token_type; const float *score;
-    /* Left id, right id, best first; the result is the concatenation. SPM without merges: all that
-     * are possible, by the score of the result. */
+    /* Left id, right id, best first; the result is the concatenation. Not used with scores. */
     size_t n_merges; const int32_t (*merges)[2];
     size_t n_added; const aa_added_token *added;
     int32_t bos, eos, pad, unk;              /* -1: none */
