@@ -39,7 +39,7 @@ aa_status cli_open_cpu(aa_cpu **out, int64_t threads, aa_err *err) AA_MUST_USE;
      "threads; 0: one per core"}
 /* AA_EUSAGE when an option that must be given is not: "--key is missing: what". */
 aa_status cli_need(const char *value, const char *key, const char *what, aa_err *err) AA_MUST_USE;
-/* --tokenizer: a tokenizer.json, or the word bytes. */
+/* --tokenizer: a file of a tokenizer, a model that has one, or the word bytes. */
 aa_status cli_open_tokenizer(aa_tokenizer **out, const char *path, aa_err *err) AA_MUST_USE;
 void cli_message(void *ctx, const char *line);         /* to standard error */
 /* Problems collected in t become one AA_EUSAGE message (none: AA_OK); releases t. */
@@ -68,7 +68,8 @@ void cli_progress_message(void *ctx, const char *line);
 bool cli_progress_stop(void *ctx);
 
 extern const cli_command cli_train, cli_plan, cli_generate, cli_eval, cli_info, cli_verify,
-    cli_report, cli_tokenizer_train, cli_tokenizer_encode, cli_tokenizer_decode, cli_data_tokenize,
+    cli_report, cli_tokenizer_train, cli_tokenizer_encode, cli_tokenizer_decode, cli_tokenizer_convert,
+    cli_data_tokenize,
     cli_data_inspect, cli_data_stories, cli_data_batches, cli_bench_step, cli_bench_gemm,
     cli_bench_decode;
 

@@ -1,4 +1,4 @@
-/* autoane tokenizer train|encode|decode */
+/* autoane tokenizer train|encode|decode|convert */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,8 +80,8 @@ const cli_command cli_tokenizer_train = {
 /* ---- encode ---------------------------------------------------------------------------------- */
 
 static const aa_opt encode_rows[] = {
-    {"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|bytes",
-     "tokenizer.json"},
+    {"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|MODEL|bytes",
+     "tokenizer.json, tokenizer.bin of llama2.c, or a model that has one"},
     {"data", "text", AA_OPT_STRING, AT(data), NULL, 0, 0, 0, "FILE", "text to encode, as it is"},
     {"text", "text", AA_OPT_STRING, AT(text), NULL, 0, 0, 0, "TEXT", "text to encode"},
     {"specials", "text", AA_OPT_BOOL, AT(specials), "no", 0, 0, 0, NULL,
@@ -135,8 +135,8 @@ const cli_command cli_tokenizer_encode = {
 /* ---- decode ---------------------------------------------------------------------------------- */
 
 static const aa_opt decode_rows[] = {
-    {"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|bytes",
-     "tokenizer.json"},
+    {"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|MODEL|bytes",
+     "tokenizer.json, tokenizer.bin of llama2.c, or a model that has one"},
     {"ids", "text", AA_OPT_STRING, AT(ids), NULL, 0, 0, 0, "\"N N ...\"",
      "ids to decode, separated by blanks or commas"},
     {"specials", "text", AA_OPT_BOOL, AT(specials), "no", 0, 0, 0, NULL,
@@ -145,6 +145,7 @@ static const aa_opt decode_rows[] = {
 
 static aa_status decode(const tokenizer_values *v, const aa_tokenizer *t, aa_text *out,
                         aa_err *err) {
+    unsigned flags = AA_DECODE_START | (v->specials ? AA_DECODE_SPECIALS : 0);
     for (const char *s = v->ids; *s;) {
         if (*s == ' ' || *s == ',' || *s == '\n') { s++; continue; }
         char *end;
@@ -154,7 +155,8 @@ static aa_status decode(const tokenizer_values *v, const aa_tokenizer *t, aa_tex
             return aa_fail(err, AA_EUSAGE, "--ids: '%.20s' is not an id from 0 to %zu", s,
                            aa_tokenizer_vocab(t) - 1);
         int32_t one = (int32_t)id;
-        AA_TRY(aa_decode(t, &one, 1, v->specials, out, err));
+        AA_TRY(aa_decode(t, &one, 1, flags, out, err));
+        if (out->len) flags &= ~(unsigned)AA_DECODE_START;
         s = end;
     }
     return aa_text_status(out, err);
@@ -184,4 +186,41 @@ static aa_status run_decode(cli_call *call, aa_err *err) {
 const cli_command cli_tokenizer_decode = {
     .words = "tokenizer decode", .group = "data", .arguments = "", .summary = "text of ids",
     .rows = decode_rows, .values_size = sizeof(tokenizer_values), .run = run_decode,
+};
+
+/* ---- convert --------------------------------------------------------------------------------- */
+
+static const aa_opt convert_rows[] = {
+    {"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|MODEL|bytes",
+     "tokenizer.json, tokenizer.bin of llama2.c, or a model that has one"},
+    {"out", "tokenizer", AA_OPT_STRING, AT(out), "tokenizer.json", 0, 0, 0, "FILE",
+     "where to write it; a name that ends with .bin: as llama2.c has it"},
+    {0}};
+
+static aa_status run_convert(cli_call *call, aa_err *err) {
+    const tokenizer_values *v = call->opts.values;
+    aa_tokenizer *t = NULL;
+    aa_text file = {0};
+    size_t n = strlen(v->out);
+    AA_TRY(cli_open_tokenizer(&t, v->tokenizer, err));
+    aa_status st = n > 4 && strcmp(v->out + n - 4, ".bin") == 0
+                       ? aa_tokenizer_write_llama2c(t, &file, err)
+                       : aa_tokenizer_write_json(t, &file, err);
+    if (!st) st = aa_file_write(v->out, file.data, file.len, err);
+    if (!st && call->json) {
+        aa_text_add(&call->out, "{");
+        cli_key_string(&call->out, "out", v->out);
+        cli_key_int(&call->out, "vocab", (int64_t)aa_tokenizer_vocab(t));
+        aa_text_add(&call->out, "}\n");
+    } else if (!st)
+        aa_text_printf(&call->out, "%s: %zu ids\n", v->out, aa_tokenizer_vocab(t));
+    aa_text_release(&file);
+    aa_tokenizer_free(t);
+    return st;
+}
+
+const cli_command cli_tokenizer_convert = {
+    .words = "tokenizer convert", .group = "data", .arguments = "",
+    .summary = "write a tokenizer in another format",
+    .rows = convert_rows, .values_size = sizeof(tokenizer_values), .run = run_convert,
 };
