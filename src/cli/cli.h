@@ -7,6 +7,7 @@
 #define AA_CLI_CLI_H
 
 #include "base/option.h"
+#include "data/chat.h"
 #include "num/num.h"
 #include "train/train.h"
 
@@ -41,6 +42,10 @@ aa_status cli_open_cpu(aa_cpu **out, int64_t threads, aa_err *err) AA_MUST_USE;
 aa_status cli_need(const char *value, const char *key, const char *what, aa_err *err) AA_MUST_USE;
 /* --tokenizer: a file of a tokenizer, a model that has one, or the word bytes. */
 aa_status cli_open_tokenizer(aa_tokenizer **out, const char *path, aa_err *err) AA_MUST_USE;
+/* The same and, of a model, its chat template; template: a file that is read instead. */
+aa_status cli_open_tokenizer_and_template(aa_tokenizer **out, char **jinja, const char *path,
+                                          const char *template, aa_err *err) AA_MUST_USE;
+aa_status cli_read_template(char **out, const char *path, aa_err *err) AA_MUST_USE;
 void cli_message(void *ctx, const char *line);         /* to standard error */
 /* Problems collected in t become one AA_EUSAGE message (none: AA_OK); releases t. */
 aa_status cli_problems(aa_text *t, aa_err *err) AA_MUST_USE;
@@ -69,8 +74,7 @@ bool cli_progress_stop(void *ctx);
 
 extern const cli_command cli_train, cli_plan, cli_generate, cli_eval, cli_info, cli_verify,
     cli_report, cli_tokenizer_train, cli_tokenizer_encode, cli_tokenizer_decode, cli_tokenizer_convert,
-    cli_data_tokenize,
-    cli_data_inspect, cli_data_stories, cli_data_batches, cli_bench_step, cli_bench_gemm,
+    cli_tokenizer_chat, cli_data_tokenize, cli_data_inspect, cli_data_stories, cli_data_batches, cli_bench_step, cli_bench_gemm,
     cli_bench_decode;
 
 #endif

@@ -9,6 +9,8 @@
 #define AA__HF_WEIGHTS "model.safetensors"
 #define AA__HF_INDEX "model.safetensors.index.json"
 #define AA__HF_TOKENIZER "tokenizer.json"
+#define AA__HF_TOKENIZER_CONFIG "tokenizer_config.json"
+#define AA__HF_TEMPLATE "chat_template.jinja"
 #define AA__HF_ACTIVE "active_vocabulary.json"
 
 /* Opens dir (which holds a config.json) as a source; s is zeroed and has its path. */

@@ -209,7 +209,7 @@ aa_status aa_tokenizer_new_ggml(aa_tokenizer **out, const aa_ggml_vocab *v, aa_e
         r.spec.prefix = r.spm && v->add_space_prefix ? AA_PREFIX_ALWAYS : AA_PREFIX_NONE;
         r.spec.bos = role(v->bos, &r, 1);
         r.spec.eos = role(v->eos, &r, 2);
-        r.spec.unk = role(v->unk, &r, 0);
+        r.spec.unk = r.spm ? role(v->unk, &r, 0) : -1; /* bytes need none */
         r.spec.pad = v->pad;
         r.spec.add_bos = v->add_bos >= 0 ? v->add_bos : begins;
         st = aa_tokenizer_new(out, &r.spec, err);
