@@ -240,8 +240,8 @@ static aa_status make(aa_chat **out, const row *r, const char *text, const aa_to
     if (!c) return aa_fail_memory(err, "a chat template", sizeof *c);
     c->row = r;
     c->begins = strstr(text, "bos_token") != NULL;
-    bool done = token_text(t, t ? aa_tokenizer_bos(t) : -1, &c->bos) &&
-                token_text(t, t ? aa_tokenizer_eos(t) : -1, &c->eos) &&
+    bool done = token_text(t, aa_tokenizer_bos(t), &c->bos) &&
+                token_text(t, aa_tokenizer_eos(t), &c->eos) &&
                 default_system(text, &c->system) && begin_answer(text, r->answer, &c->answer) &&
                 own_date(text, &c->date);
     if (done) *out = c;
@@ -267,7 +267,9 @@ aa_status aa_chat_new(aa_chat **out, const char *jinja, const aa_tokenizer *t, a
     return st;
 }
 
-aa_status aa_chat_new_raw(aa_chat **out, aa_err *err) { return make(out, &raw, "", NULL, err); }
+aa_status aa_chat_new_raw(aa_chat **out, const aa_tokenizer *t, aa_err *err) {
+    return make(out, &raw, aa_tokenizer_add_bos(t) ? "bos_token" : "", t, err);
+}
 
 void aa_chat_free(aa_chat *c) {
     if (!c) return;
@@ -291,6 +293,12 @@ size_t aa_chat_end_ids(const aa_chat *c, const aa_tokenizer *t, int32_t ids[2]) 
         ids[n++] = end.data[0];
     aa_ids_release(&end);
     return n;
+}
+
+const char *aa_chat_answer(const aa_chat *c, const char *text) {
+    const char *open = c->row->open[AA_CHAT_ASSISTANT];
+    size_t n = strlen(open);
+    return !*c->answer && strncmp(text, open, n) == 0 ? text + n : text;
 }
 
 /* ---- rendering ------------------------------------------------------------------------------- */

@@ -29,13 +29,16 @@ typedef struct aa_chat aa_chat;
  * (copied from, not kept) gives the texts of bos and eos. */
 aa_status aa_chat_new(aa_chat **out, const char *jinja, const aa_tokenizer *t,
                       aa_err *err) AA_MUST_USE;
-aa_status aa_chat_new_raw(aa_chat **out, aa_err *err) AA_MUST_USE;
+aa_status aa_chat_new_raw(aa_chat **out, const aa_tokenizer *t, aa_err *err) AA_MUST_USE;
 void aa_chat_free(aa_chat *c);
 const char *aa_chat_name(const aa_chat *c);
 /* The text that ends an answer ("<|im_end|>", ...; it may be that of eos), or NULL: only eos does. */
 const char *aa_chat_end(const aa_chat *c);
 /* The ids that end an answer: eos, and that of the end text where it is a token; how many. */
 size_t aa_chat_end_ids(const aa_chat *c, const aa_tokenizer *t, int32_t ids[2]);
+
+/* The message that is printed as this answer: some templates put a space before it. */
+const char *aa_chat_answer(const aa_chat *c, const char *text);
 
 /* Bytes [begin, end) of a rendered text. */
 typedef struct aa_chat_span { size_t begin, end; } aa_chat_span;

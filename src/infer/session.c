@@ -17,6 +17,7 @@ struct aa_session_owned {
     aa_model model;
     aa_tokenizer *tokenizer;
     int32_t *active_ids, *compact_map;
+    char *chat_template;
 };
 
 static aa_status lay_out(aa_session *s, size_t capacity, aa_err *err) {
@@ -103,6 +104,8 @@ static aa_status load(struct aa_session_owned *o, aa_source *src, aa_cpu *cpu, s
     AA_TRY(aa_model_init(&o->model, &src->config, AA_MODEL_PARAMS | AA_MODEL_PACKED, n_pos, cpu,
                          &o->arena, err));
     AA_TRY(aa_source_load(src, &o->model, err));
+    o->chat_template = src->chat_template;
+    src->chat_template = NULL;
     if (!src->active_ids) return AA_OK;
     AA_TRY(aa_compact_map(src->active_ids, src->n_active, src->full_vocab, &o->compact_map, err));
     o->active_ids = src->active_ids;
@@ -116,6 +119,7 @@ static void owned_free(struct aa_session_owned *o) {
     aa_arena_release(&o->arena);
     aa_heap_free(o->active_ids);
     aa_heap_free(o->compact_map);
+    aa_heap_free(o->chat_template);
     aa_heap_free(o);
 }
 
@@ -139,6 +143,7 @@ aa_status aa_session_open(aa_session *out, const char *path, aa_cpu *cpu, size_t
         return st;
     }
     s.owned = o;
+    s.chat_template = o->chat_template;
     *out = s;
     return AA_OK;
 }
