@@ -8,6 +8,7 @@
 
 #include "base/option.h"
 #include "data/chat.h"
+#include "infer/infer.h"
 #include "num/num.h"
 #include "train/train.h"
 
@@ -55,6 +56,17 @@ void cli_key_real(aa_text *out, const char *key, double v);
 void cli_key_int(aa_text *out, const char *key, int64_t v);
 void cli_key_string(aa_text *out, const char *key, const char *s);
 void cli_key_ids(aa_text *out, const char *key, const int32_t *ids, size_t n);
+
+/* Lines of standard input: edited, with a history, where it is a terminal and the library is there.
+ * history: the file it is kept in, or NULL. */
+void cli_line_open(const char *history);
+/* The next line without its end; false when there is none. A backslash at its end asks for more. */
+bool cli_line_read(const char *prompt, aa_text *out);
+
+/* generate --chat: reads messages from standard input and streams answers, until its end. first: a
+ * message said before, or NULL. */
+aa_status cli_chat(aa_session *s, const aa_chat *chat, const char *system, const char *first,
+                   const aa_generation *g, aa_err *err) AA_MUST_USE;
 
 /* The live line of a training run. */
 typedef struct cli_progress {

@@ -100,7 +100,7 @@ static aa_status make_prompt(aa_conversation *c, aa_err *err) {
                    memcmp(text.data, c->text.data, old) == 0 &&
                    strncmp(text.data + old, end, strlen(end)) == 0;
     if (!goes_on) old = c->ids.len = 0;
-    if (!st) st = encode(c, text.data, text.len - old, &c->ids, err);
+    if (!st) st = encode(c, text.data + old, text.len - old, &c->ids, err);
     aa_text_release(&c->text);
     c->text = text;
     return st;

@@ -81,6 +81,7 @@ void aa_sys_pin_thread(int core);
  * with status 130. pending() is cheap enough for every step. */
 void aa_sys_interrupt_install(void);
 bool aa_sys_interrupt_pending(void);
+void aa_sys_interrupt_release(void);     /* undoes install and lowers the flag */
 bool aa_sys_is_terminal(int fd);
 int  aa_sys_terminal_width(int fd);      /* columns, or 80 */
 

@@ -573,14 +573,27 @@ static void test_conversation(void **state) {
         aa_chat *chat = NULL;
         stage s;
         open_random(&s, 512);
+        memset(s.model.head.weight->data, 0, C * sizeof(aa_real)); /* byte 0 is in no message */
+        aa_model_changed(&s.model);
         aa_conversation *c = converse(&s, with_template ? zephyr : NULL, "Be brief.", &chat);
         aa_generation g = greedy(20, NULL);
         g.shift = true;
         aa_ids before = {0};
+        aa_text want = {0}, read = {0};
+        aa_text_add(&want, with_template ? "<|system|>\nBe brief.<|endoftext|>\n" : "Be brief.\n");
         for (int turn = 0; turn < 4; turn++) {
             aa_generated out = {0};
             check_ok(aa_conversation_say(c, "And why?", &g, &out, &err));
             assert_int_equal(aa_conversation_length(c), 3 + 2 * turn);
+            aa_text_add(&want, with_template
+                                   ? "<|user|>\nAnd why?<|endoftext|>\n<|assistant|>\n"
+                                   : "And why?\n");
+            aa_text_clear(&read);
+            check_ok(aa_decode(s.tokenizer, out.prompt_ids.data, out.prompt_ids.len,
+                               AA_DECODE_SPECIALS, &read, &err));
+            assert_string_equal(read.data, want.data);
+            aa_text_add(&want, out.text.data ? out.text.data : "");
+            aa_text_add(&want, with_template ? "<|endoftext|>\n" : "\n");
             if (with_template) { /* a text of bytes that are no UTF-8 would be encoded anew, too */
                 assert_true(out.prompt_ids.len > before.len);
                 assert_memory_equal(out.prompt_ids.data, before.data, before.len * 4);
@@ -594,6 +607,8 @@ static void test_conversation(void **state) {
         check_ok(aa_conversation_reset(c, NULL, &err));
         assert_int_equal(aa_conversation_length(c), 1);
         aa_ids_release(&before);
+        aa_text_release(&want);
+        aa_text_release(&read);
         aa_conversation_free(c);
         aa_chat_free(chat);
         close_stage(&s);
