@@ -98,6 +98,7 @@ aa_status cli_chat(aa_session *s, const aa_chat *chat, const char *system, const
     char *history = aa_sys_is_terminal(0) ? history_path() : NULL;
     cli_line_open(history);
     aa_status st = talk(&l, first, err);
+    cli_line_close();
     aa_conversation_free(l.conversation);
     aa_heap_free(history);
     return st;

@@ -58,8 +58,9 @@ void cli_key_string(aa_text *out, const char *key, const char *s);
 void cli_key_ids(aa_text *out, const char *key, const int32_t *ids, size_t n);
 
 /* Lines of standard input: edited, with a history, where it is a terminal and the library is there.
- * history: the file it is kept in, or NULL. */
-void cli_line_open(const char *history);
+ * file: where the history is kept until the end of the program, or NULL. */
+void cli_line_open(const char *file);
+void cli_line_close(void);
 /* The next line without its end; false when there is none. A backslash at its end asks for more. */
 bool cli_line_read(const char *prompt, aa_text *out);
 
@@ -85,8 +86,8 @@ void cli_progress_message(void *ctx, const char *line);
 bool cli_progress_stop(void *ctx);
 
 extern const cli_command cli_train, cli_plan, cli_generate, cli_eval, cli_info, cli_verify,
-    cli_report, cli_tokenizer_train, cli_tokenizer_encode, cli_tokenizer_decode, cli_tokenizer_convert,
-    cli_tokenizer_chat, cli_data_tokenize, cli_data_inspect, cli_data_stories, cli_data_batches, cli_bench_step, cli_bench_gemm,
-    cli_bench_decode;
+    cli_report, cli_tokenizer_train, cli_tokenizer_encode, cli_tokenizer_decode,
+    cli_tokenizer_convert, cli_tokenizer_chat, cli_data_tokenize, cli_data_inspect,
+    cli_data_stories, cli_data_batches, cli_bench_step, cli_bench_gemm, cli_bench_decode;
 
 #endif

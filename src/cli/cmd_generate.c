@@ -11,8 +11,9 @@
 enum { MAX_STOPS = 16, ANSWER_TOKENS = 4096 };
 
 typedef struct generate_values {
-    char *prompt, *stop, *logits, *system, *template; bool chat, raw; int64_t tokens, seed, threads, top_k, window, context;
-    double temperature, top_p, min_p, penalty; bool greedy, ignore_eos, shift;
+    char *prompt, *stop, *logits, *system, *template;
+    int64_t tokens, seed, threads, top_k, window, context;
+    double temperature, top_p, min_p, penalty; bool greedy, ignore_eos, shift, chat, raw;
 } generate_values;
 
 #define AT(field) offsetof(generate_values, field)

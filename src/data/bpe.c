@@ -1,10 +1,10 @@
 /* data/bpe: the ids of one piece.
  *
- * A piece begins as its bytes, in SPM as its characters; of all neighbours that have a merge, the pair with the lowest rank,
- * the leftmost of equals, is joined, until none has. Short pieces look for the best pair in an
- * array; for long ones (a megabyte without a space is legal) a heap of rank << 32 | position over a
- * linked list makes that O(n log n): an entry whose pair has changed since is recognised by its
- * rank and dropped.
+ * A piece begins as its bytes, in SPM as its characters; of all neighbours that have a merge, the
+ * pair with the lowest rank, the leftmost of equals, is joined, until none has. Short pieces look
+ * for the best pair in an array; for long ones (a megabyte without a space is legal) a heap of
+ * rank << 32 | position over a linked list makes that O(n log n): an entry whose pair has changed
+ * since is recognised by its rank and dropped.
  *
  * Text repeats its words, so each encoder remembers the ids of short pieces; when the memory is
  * full it begins anew.

@@ -20,7 +20,7 @@ typedef struct row {
     const char *name;
     const char *need[3];                /* in the canonical template */
     const char *open[ROLES], *close[ROLES];    /* "{eos}" begins a close: the token's text */
-    const char *answer;                 /* before an answer; a template may say more (begin_answer) */
+    const char *answer;                 /* before an answer; templates may add to it */
     const char *end;                    /* as aa_chat_end */
     placing system;
     bool trim[ROLES], alternate, think, dates;
@@ -53,7 +53,8 @@ static const row rows[] = {
     {"llama3", {"setcontent='<|start_header_id|>'+message['role']+'<|end_header_id|>\n\n'+"
                 "message['content']|trim+'<|eot_id|>'"},
      LLAMA3},
-    {"mistral-v1", {"{{'[INST] '+message['content']+' [/INST]'}}", "{{message['content']+eos_token}}"},
+    {"mistral-v1", {"{{'[INST] '+message['content']+' [/INST]'}}",
+                    "{{message['content']+eos_token}}"},
      .open = {NULL, "[INST] ", ""}, .close = {NULL, " [/INST]", "{eos}"}, .system = NOWHERE,
      .alternate = true},
     {"mistral-v1", {"{{'[INST] '+message['content']+' [/INST]'}}",
@@ -115,7 +116,8 @@ static const char *literal(const char *s, aa_text *out) {
 /* `.name` at s, unless it is a call; what follows it, or s. */
 static const char *attribute(const char *s, aa_text *out) {
     const char *end = s + 1;
-    if (!out->len || !(is_name(out->data[out->len - 1]) || out->data[out->len - 1] == ']')) return s;
+    char before = out->len ? out->data[out->len - 1] : 0;
+    if (!is_name(before) && before != ']') return s;
     while (is_name(*end)) end++;
     if (end == s + 1 || isdigit((unsigned char)s[1]) || *end == '(') return s;
     aa_text_add(out, "['");

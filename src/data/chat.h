@@ -32,7 +32,7 @@ aa_status aa_chat_new(aa_chat **out, const char *jinja, const aa_tokenizer *t,
 aa_status aa_chat_new_raw(aa_chat **out, const aa_tokenizer *t, aa_err *err) AA_MUST_USE;
 void aa_chat_free(aa_chat *c);
 const char *aa_chat_name(const aa_chat *c);
-/* The text that ends an answer ("<|im_end|>", ...; it may be that of eos), or NULL: only eos does. */
+/* The text that ends an answer ("<|im_end|>", ...; perhaps that of eos), or NULL: none does. */
 const char *aa_chat_end(const aa_chat *c);
 /* The ids that end an answer: eos, and that of the end text where it is a token; how many. */
 size_t aa_chat_end_ids(const aa_chat *c, const aa_tokenizer *t, int32_t ids[2]);

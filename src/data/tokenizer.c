@@ -436,7 +436,8 @@ aa_status aa_decode(const aa_tokenizer *t, const int32_t *ids, size_t n, unsigne
     for (size_t i = 0; i < n; i++) {
         const aa_added_token *a = added_of(t, ids[i]);
         if (a) {
-            if ((flags & AA_DECODE_SPECIALS) || !a->special) aa_text_add_bytes(out, a->text, a->len);
+            if ((flags & AA_DECODE_SPECIALS) || !a->special)
+                aa_text_add_bytes(out, a->text, a->len);
         } else if (ids[i] < 0 || (size_t)ids[i] >= t->n_vocab || !t->piece[ids[i]]) {
             return aa_fail(
                 err, AA_EFORMAT,

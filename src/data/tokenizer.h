@@ -42,7 +42,7 @@ typedef enum {
 /* The space that is put before a text, or before each stretch between added tokens. */
 typedef enum {
     AA_PREFIX_NONE,
-    AA_PREFIX_UNLESS_SPACE,     /* each stretch that does not begin with one (ByteLevel, Metaspace) */
+    AA_PREFIX_UNLESS_SPACE,     /* each stretch that does not begin with one (ByteLevel) */
     AA_PREFIX_FIRST,            /* so, but only the beginning of the text (Metaspace "first") */
     AA_PREFIX_ALWAYS            /* each stretch (SentencePiece, llama.cpp) */
 } aa_prefix;
@@ -65,7 +65,7 @@ typedef struct aa_tokenizer_spec {           /* everything is copied by aa_token
     /* Raw bytes of each id, not GPT-2's stand-ins, U+2581 or <0x0A>; NULL: a hole. */
     const char *const *piece; const size_t *piece_len;
     /* SPM only, [n_vocab] or NULL. Of the types only BYTE and UNUSED are looked at: the other ones
-     * are told by `added`. With scores, merges are all that are possible, by score of the result. */
+     * are told by `added`. With scores merges are all that are possible, by score of the result. */
     const uint8_t *token_type; const float *score;
     /* Left id, right id, best first; the result is the concatenation. Not used with scores. */
     size_t n_merges; const int32_t (*merges)[2];
@@ -108,7 +108,7 @@ aa_status aa_encode_parallel(const aa_tokenizer *t, aa_pool *pool, const char *t
                              unsigned flags, aa_ids *out, aa_err *err) AA_MUST_USE;
 typedef enum { AA_DECODE_PLAIN = 0, AA_DECODE_SPECIALS = 1, AA_DECODE_START = 2 } aa_decode_flags;
 /* Appends bytes; special tokens print their text with SPECIALS, else nothing. START: the ids begin
- * a text, so the space that encoding puts before it (SPM) is taken off. Unknown ids are an error. */
+ * a text, so the space that encoding puts before it (SPM) is taken off. Unknown ids are errors. */
 aa_status aa_decode(const aa_tokenizer *t, const int32_t *ids, size_t n, unsigned flags,
                     aa_text *out, aa_err *err) AA_MUST_USE;
 

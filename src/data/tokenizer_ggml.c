@@ -23,7 +23,8 @@ static const struct {
     {"roberta-bpe", AA_SPLIT_GPT2}, {"smollm", AA_SPLIT_SMOLLM},   {"starcoder", AA_SPLIT_SMOLLM},
     {"refact", AA_SPLIT_SMOLLM},    {"command-r", AA_SPLIT_SMOLLM}, {"codeshell", AA_SPLIT_SMOLLM},
     {"llama-bpe", AA_SPLIT_LLAMA3}, {"llama3", AA_SPLIT_LLAMA3},   {"llama-v3", AA_SPLIT_LLAMA3},
-    {"falcon3", AA_SPLIT_LLAMA3},   {"qwen2", AA_SPLIT_QWEN2},     {"deepseek-r1-qwen", AA_SPLIT_QWEN2},
+    {"falcon3", AA_SPLIT_LLAMA3},   {"qwen2", AA_SPLIT_QWEN2},     {"deepseek-r1-qwen",
+                                                                    AA_SPLIT_QWEN2},
 };
 enum { N_PRE_NAMES = sizeof pre_names / sizeof *pre_names };
 

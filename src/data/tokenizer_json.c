@@ -48,8 +48,8 @@ static void write_byte_level(const aa_tokenizer *t, bool use_regex, aa_text *out
 /* SentencePiece's spaces, as transformers converts them: by a normaliser where every stretch gets
  * one before it, else by a pre-tokenizer that does not split. */
 static void write_spm_spaces(const aa_tokenizer *t, aa_text *out) {
-    static const char replace[] = "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\""
-                                  AA__SPACE_MARK "\"}";
+    static const char replace[] = "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},"
+                                  "\"content\":\"" AA__SPACE_MARK "\"}";
     static const char *const schemes[] = {
         [AA_PREFIX_UNLESS_SPACE] = "always", [AA_PREFIX_FIRST] = "first"};
     if (t->prefix == AA_PREFIX_ALWAYS)
@@ -70,10 +70,13 @@ static void write_decoder(const aa_tokenizer *t, aa_text *out) {
                          "offsets\":true,\"use_regex\":true},\n");
         return;
     }
-    aa_text_printf(out, "\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\","
-                        "\"pattern\":{\"String\":\"" AA__SPACE_MARK "\"},\"content\":\" \"},{\"type\":"
-                        "\"ByteFallback\"},{\"type\":\"Fuse\"}%s]},\n",
-                   t->prefix ? ",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}" : "");
+    static const char strip[] =
+        ",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}";
+    aa_text_printf(out,
+                   "\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\","
+                   "\"pattern\":{\"String\":\"" AA__SPACE_MARK "\"},\"content\":\" \"},"
+                   "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}%s]},\n",
+                   t->prefix ? strip : "");
 }
 
 static void write_pre_tokenizer(const aa_tokenizer *t, aa_text *out) {

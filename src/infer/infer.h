@@ -118,7 +118,7 @@ void aa_generated_release(aa_generated *g);
 /* ---- conversations --------------------------------------------------------------------------- */
 
 /* Messages and answers in the form of a chat template. Of each turn only what is new is read. When
- * the context is full the oldest question and its answer are forgotten, the system prompt is not. */
+ * the context is full the oldest question and answer are forgotten, the system prompt is not. */
 typedef struct aa_conversation aa_conversation;
 
 /* s and chat are borrowed; system may be NULL; date is that of aa_chat_options. */

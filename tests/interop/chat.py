@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import random
+import subprocess
 import sys
 import tempfile
 
@@ -28,7 +29,7 @@ QWEN_HEAD = r"""
 {%- if messages[0]['role'] == 'system' %}
     {{- '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}
 {%- else %}
-    {{- '<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You\'re a helpful assistant.<|im_end|>\n' }}
+    {{- '<|im_start|>system\nYou\'re Qwen, created by Alibaba Cloud.<|im_end|>\n' }}
 {%- endif %}
 """
 QWEN_TAIL = r"""
@@ -38,7 +39,8 @@ QWEN_TAIL = r"""
 """
 QWEN25 = QWEN_HEAD + r"""
 {%- for message in messages %}
-    {%- if (message.role == "user") or (message.role == "system" and not loop.first) or (message.role == "assistant" and not message.tool_calls) %}
+    {%- if (message.role == "user") or (message.role == "system" and not loop.first)
+           or (message.role == "assistant" and not message.tool_calls) %}
         {{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' + '\n' }}
     {%- endif %}
 {%- endfor %}""" + QWEN_TAIL
@@ -49,7 +51,9 @@ QWEN3 = r"""
 {%- set ns = namespace(multi_step_tool=true, last_query_index=messages|length - 1) %}
 {%- for message in messages[::-1] %}
     {%- set index = (messages|length - 1) - loop.index0 %}
-    {%- if ns.multi_step_tool and message.role == "user" and message.content is string and not(message.content.startswith('<tool_response>') and message.content.endswith('</tool_response>')) %}
+    {%- if ns.multi_step_tool and message.role == "user" and message.content is string
+           and not(message.content.startswith('<tool_response>')
+                   and message.content.endswith('</tool_response>')) %}
         {%- set ns.multi_step_tool = false %}
         {%- set ns.last_query_index = index %}
     {%- endif %}
@@ -61,12 +65,14 @@ QWEN3 = r"""
     {%- elif message.role == "assistant" %}
         {%- set reasoning_content = '' %}
         {%- if '</think>' in content %}
-            {%- set reasoning_content = content.split('</think>')[0].rstrip('\n').split('<think>')[-1].lstrip('\n') %}
+            {%- set reasoning_content = content.split('</think>')[0].rstrip('\n')
+                                        .split('<think>')[-1].lstrip('\n') %}
             {%- set content = content.split('</think>')[-1].lstrip('\n') %}
         {%- endif %}
         {%- if loop.index0 > ns.last_query_index %}
             {%- if loop.last or (not loop.last and reasoning_content) %}
-                {{- '<|im_start|>' + message.role + '\n<think>\n' + reasoning_content.strip('\n') + '\n</think>\n\n' + content.lstrip('\n') }}
+                {{- '<|im_start|>' + message.role + '\n<think>\n' +
+                    reasoning_content.strip('\n') + '\n</think>\n\n' + content.lstrip('\n') }}
             {%- else %}
                 {{- '<|im_start|>' + message.role + '\n' + content }}
             {%- endif %}
@@ -94,7 +100,8 @@ LLAMA31 = r"""{{- bos_token }}
 {{- system_message }}
 {{- "<|eot_id|>" }}
 {%- for message in messages %}
-        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' }}
+        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+
+            message['content'] | trim + '<|eot_id|>' }}
 {%- endfor %}
 {%- if add_generation_prompt %}
     {{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}
@@ -162,8 +169,9 @@ UNKNOWN = [
 ]
 
 TEXTS = ["Hello!", "  two spaces \n", "", "\n\nlines\n\n", "<think>\nfirst\n</think>\n\nthen",
-         "<think>a<think>b</think>c</think>\nd", "only </think>", "été — 日本\u3000", "\x1f\u2003x\x1c",
-         "<tool_response>x</tool_response>", "{{ not a template }}", "it's \"quoted\" \\n"]
+         "<think>a<think>b</think>c</think>\nd", "only </think>", "été — 日本\u3000",
+         "\x1f\u2003x\x1c", "<tool_response>x</tool_response>", "{{ not a template }}",
+         "it's \"quoted\" \\n"]
 
 
 def smollm2():
@@ -195,8 +203,8 @@ def test_template(program, library, path, name, row, jinja, system=True):
             want = library.apply_chat_template(messages, chat_template=jinja, tokenize=False,
                                                add_generation_prompt=answer)
             data = program.file("messages.json", json.dumps(messages))
-            got = json.loads(program.run("chat", "--tokenizer", path, "--template", template, "--data",
-                                         data, "--date", today, "--json",
+            got = json.loads(program.run("chat", "--tokenizer", path, "--template", template,
+                                         "--data", data, "--date", today, "--json",
                                          *([] if answer else ["--no-answer"])))
             text = got["text"].encode()
             spans = [text[a:b].decode() for a, b in got["answers"]]
@@ -211,13 +219,13 @@ def test_template(program, library, path, name, row, jinja, system=True):
 
 
 def test_refusals(program, path):
-    import subprocess
     data = program.file("messages.json", json.dumps(turns(random.Random(1), 1)))
     for i, jinja in enumerate(UNKNOWN):
         template = program.file("template.jinja", jinja)
         p = subprocess.run([program.path, "tokenizer", "chat", "--tokenizer", path, "--template",
                             template, "--data", data], capture_output=True, text=True)
-        check(f"chat: unknown template {i}", p.returncode == 1 and "--raw" in p.stderr, p.stderr.strip())
+        check(f"chat: unknown template {i}", p.returncode == 1 and "--raw" in p.stderr,
+              p.stderr.strip())
 
 
 def main():

@@ -38,7 +38,8 @@ def train(folder, text):
     common_ones = {c for c, _ in collections.Counter(text).most_common(300)}
     text = "".join(c for c in text if c in common_ones)
     lines = folder / "lines.txt"
-    lines.write_text("\n".join(text[i:i + 2000].replace("\n", " ") for i in range(0, len(text), 2000)))
+    lines.write_text("\n".join(text[i:i + 2000].replace("\n", " ")
+                               for i in range(0, len(text), 2000)))
     sentencepiece.SentencePieceTrainer.train(
         input=str(lines), model_prefix=str(folder / "spm"), model_type="bpe", vocab_size=VOCAB,
         byte_fallback=True, split_digits=True, normalization_rule_name="identity",

@@ -179,9 +179,10 @@ static void test_scores(void **state) {
         for (int i = 0; i < 4; i++) add(&m, letters[i], -100, AA_TOKEN_NORMAL);
         for (int i = 0; i < 40; i++) {            /* equal scores are frequent */
             char text[24] = "";
-            for (uint64_t k = 2 + aa_rng_below(&r, 4); k; k--)
-                strcat(text, letters[round % 2 && *text ? 1 + aa_rng_below(&r, 3)
-                                                        : aa_rng_below(&r, 4)]);
+            for (uint64_t k = 2 + aa_rng_below(&r, 4), at = 0; k; k--) {
+                uint64_t which = round % 2 && at ? 1 + aa_rng_below(&r, 3) : aa_rng_below(&r, 4);
+                at += (uint64_t)snprintf(text + at, sizeof text - at, "%s", letters[which]);
+            }
             if (token_of(&m, text, strlen(text)) < 0)
                 add(&m, text, -(float)aa_rng_below(&r, 12), AA_TOKEN_NORMAL);
         }
