@@ -162,7 +162,8 @@ static aa_status tokenizer(cli_call *call, const char *path, aa_err *err) {
         aa_text_add(&call->out, "}\n");
     } else
         aa_text_printf(&call->out, "%s: %s tokenizer, %zu ids, bos %d, eos %d\n", path,
-                       kinds[aa_tokenizer_kind_of(t)], aa_tokenizer_vocab(t), (int)aa_tokenizer_bos(t), (int)aa_tokenizer_eos(t));
+                       kinds[aa_tokenizer_kind_of(t)],
+                       aa_tokenizer_vocab(t), (int)aa_tokenizer_bos(t), (int)aa_tokenizer_eos(t));
     aa_tokenizer_free(t);
     return AA_OK;
 }

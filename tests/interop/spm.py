@@ -147,6 +147,27 @@ def test_spm(program, folder):
         check("spm: decode", program.decode(folder / "library.json", ids) == want, f"{len(ids)}")
 
 
+def test_metaspace(program, folder):
+    """The other way of transformers to write the space before a text, read and written again."""
+    spec = json.loads((folder / "library.json").read_text())
+    text = mixed(13, 400_000).replace(END, "<user>").replace("\0", "")
+    spec["normalizer"] = None
+    for scheme in ("first", "always", "never"):
+        spec["pre_tokenizer"] = {"type": "Metaspace", "replacement": MARK, "prepend_scheme": scheme,
+                                 "split": False}
+        spec["decoder"]["decoders"] = spec["decoder"]["decoders"][:3] + (
+            [] if scheme == "never" else [{"type": "Strip", "content": " ", "start": 1, "stop": 0}])
+        path = program.file("metaspace.json", json.dumps(spec))
+        program.run("convert", "--tokenizer", path, "--out", folder / "again.json")
+        for begin in ("a", " a", "<user>a", MARK):
+            data = program.file("metaspace.txt", begin + text)
+            ours, _ = program.encode(path, data)
+            theirs = Tokenizer.from_file(str(path)).encode(begin + text).ids
+            again = Tokenizer.from_file(str(folder / "again.json")).encode(begin + text).ids
+            same(f"metaspace {scheme}, {begin!r}", ours, theirs)
+            check("metaspace: written again", again == theirs)
+
+
 def test_byte_level(program, folder):
     """llama.cpp's pre-tokenizers by name against ours, on one vocabulary."""
     train_text = program.file("train.txt", mixed(21, 400_000))
@@ -179,6 +200,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         program = Program(path, folder)
         test_spm(program, pathlib.Path(folder))
+        test_metaspace(program, pathlib.Path(folder))
         test_byte_level(program, pathlib.Path(folder))
     print(f"{common.passed} passed, {common.failed} failed")
     return common.failed > 0
