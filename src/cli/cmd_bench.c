@@ -369,7 +369,7 @@ static aa_status lay_out_decoder(decoder *d, const aa_config *c, size_t n_prompt
                                  aa_arena *arena, aa_err *err) {
     size_t seq = (size_t)c->seq, n_pos = seq > n_prompt ? seq : n_prompt + 1;
     AA_TRY(aa_model_init(&d->model, c, AA_MODEL_PACKED, n_pos, cpu, arena, err));
-    AA_TRY(aa_kv_init(&d->kv, &d->model, n_pos, arena, err));
+    AA_TRY(aa_kv_init(&d->kv, &d->model, n_pos, false, arena, err));
     AA_TRY(aa_activations_new(&d->activations, &d->model, AA_PASS_EVAL, 1, n_prompt, 0, arena,
                               err));
     d->ids = aa_arena_new(arena, int32_t, 2 * n_prompt);
