@@ -26,6 +26,20 @@ enum {
     LDQ = DEPTH + 64                      /* of rows taken apart: not all in one set of the cache */
 };
 
+/* n <= DEPTH elements of small integers; the same bits as aa_dequantize. */
+static void from_integers(const aa_cpu *cpu, aa_real *y, aa_type type, const unsigned char *x,
+                          size_t n) {
+    const size_t group = aa__type_group(type);
+    int8_t q[DEPTH];
+    aa_real d[GROUPS], m[GROUPS] = {0};
+    cpu->k.int8_unpack(&(aa_int8_unpack){.type = type, .x = x, .n_rows = 1, .n = n, .q = q, .d = d,
+                                         .m = aa__type_has_min(type) ? m : NULL});
+    for (size_t i = 0; i < n; i++) {
+        aa_real product = d[i / group] * (aa_real)q[i];
+        y[i] = product + m[i / group];
+    }
+}
+
 void aa__stored_floats(const aa_cpu *cpu, aa_real *y, const aa_stored *s, size_t row, size_t first,
                        size_t n) {
     const unsigned char *x = aa_stored_row(s, row) + aa_type_bytes(s->type, first);
@@ -40,7 +54,12 @@ void aa__stored_floats(const aa_cpu *cpu, aa_real *y, const aa_stored *s, size_t
     }
     for (size_t at = 0; at < n; at += DEPTH) {
         size_t len = aa__min(DEPTH, n - at);
-        aa_dequantize(some, s->type, x + aa_type_bytes(s->type, at), len);
+        const unsigned char *from = x + aa_type_bytes(s->type, at);
+        if (aa__type_group(s->type)) {
+            from_integers(cpu, y + at, s->type, from, len);
+            continue;
+        }
+        aa_dequantize(some, s->type, from, len);
         for (size_t i = 0; i < len; i++) y[at + i] = some[i];
     }
 }
