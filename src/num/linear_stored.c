@@ -190,6 +190,33 @@ static void take_apart(const map *m, const piece *p, const space *s, size_t k0, 
     }
 }
 
+/* The same for one row of x, sixteen rows of W at a time where the set has a kernel for them. */
+static bool one_row(const map *m, const piece *p) {
+    const size_t K = m->lin->n_in, row_bytes = aa_type_bytes(p->w->type, K);
+    const size_t group = aa__type_group(p->w->type);
+    aa_real y[16];
+    if (p->n % 16) return false;
+    for (size_t i = 0; i < p->n; i += 16) {
+        if (even_rows(p->w, p->row + i, 16) != 16) return false;
+        for (size_t k0 = 0; k0 < K; k0 += DEPTH) {
+            aa_int8_dot dot = {
+                .type = p->w->type,
+                .x = aa_stored_row(p->w, p->row + i) + aa_type_bytes(p->w->type, k0),
+                .step = p->w->paired_head ? 2 * row_bytes : row_bytes,
+                .n = aa__min(DEPTH, K - k0),
+                .ahead = 16 * row_bytes,
+                .a = row_at(&m->rounded[group == 32], k0, k0 / group),
+                .from_zero = k0 == 0,
+                .y = y};
+            if (!m->cpu->k.int8_dot(&dot)) return false;
+        }
+        aa_tile t = {.nr = 16};
+        set_output(m, p, &t, 0, i);
+        aa__tile_finish(&t, 0, y);
+    }
+    return true;
+}
+
 static void integer_piece(const map *m, const piece *p, const space *s) {
     const aa_kernels *k = &m->cpu->k;
     const aa_gemm_shape shape = k->int8_shape();
@@ -267,6 +294,7 @@ static void run_pieces(void *ctx, size_t begin, size_t end, int thread) {
     const space s = space_of(scratch);
     for (size_t i = begin; i < end; i++) {
         piece p = piece_of(m, i);
+        if (m->integers[p.part] && m->T == 1 && one_row(m, &p)) continue;
         if (m->integers[p.part]) integer_piece(m, &p, &s);
         else float_piece(m, &p, scratch);
     }

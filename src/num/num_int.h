@@ -107,6 +107,16 @@ typedef struct aa_int8_tile {
     const aa_real *b_d, *b_m;             /* [n_groups][nr]; b_m may be NULL */
 } aa_int8_tile;
 
+/* One row of activations times sixteen rows: what int8_tile makes of them, in y[16], which is also
+ * what the sums go on from. False, and nothing done, for a type or set that has no such kernel. */
+typedef struct aa_int8_dot {
+    aa_type type;
+    const unsigned char *x; size_t step, n, ahead;        /* as in aa_int8_unpack */
+    aa_int8_row a;                        /* readable to the next 64 */
+    bool from_zero;
+    aa_real *y;
+} aa_int8_dot;
+
 size_t aa__type_group(aa_type type);      /* 0: not made of small integers */
 bool aa__type_has_min(aa_type type);
 

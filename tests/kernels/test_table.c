@@ -719,6 +719,54 @@ static void check_int8_tile(pair k) {
     end(&s);
 }
 
+/* The tile's bits, from the same rows taken apart. */
+static void check_int8_dot_of(pair k, aa_type type, unsigned char *x, size_t n, space *s) {
+    const size_t step = aa_type_bytes(type, n) + 6, group = aa__type_group(type), nr = 8;
+    int_rows *a = aa_heap_alloc(1, sizeof *a);
+    int_panel *p = aa_heap_alloc(1, sizeof *p);
+    apart w;
+    aa_real want[16], got[16];
+    aa_int8_row row = view(a, 0);
+    for (size_t r = 0; r < 16; r++)       /* scales that are numbers */
+        for (size_t at = 0; at < step; at++) x[r * step + at] &= at % 2 ? 0xbf : 0xff;
+    k.ref->int8_quantize(&row, s->x + 1, n, group);
+    for (size_t r = 0; r < 16; r++) want[r] = got[r] = s->y[r];
+    aa_int8_dot t = {.type = type, .x = x, .step = step, .n = n, .ahead = 64, .a = row, .y = got};
+    if (k.got->int8_dot(&t)) {
+        const bool min = aa__type_has_min(type);
+        for (size_t r = 0; r < 16; r++) {
+            memset(p, 0, sizeof *p);
+            k.ref->int8_unpack(&(aa_int8_unpack){.type = type, .x = x + r * step, .n_rows = 1,
+                                                 .n = n, .q = w.q[0], .d = w.d[0], .m = w.m[0]});
+            k.ref->int8_pack(p->b, w.q[0], sizeof w.q[0], 1, n);
+            for (size_t g = 0; g < n / group; g++) {
+                p->d[g * nr] = w.d[0][g];
+                p->m[g * nr] = min ? w.m[0][g] : 0;
+            }
+            k.ref->int8_tile(&(aa_int8_tile){.t = {.mr = 1, .nr = 1, .c = want + r}, .group = group,
+                                             .n_groups = n / group, .a = row, .b = p->b,
+                                             .b_d = p->d, .b_m = min ? p->m : NULL});
+        }
+    }
+    same_bits("int8_dot", got, want, 16);
+    aa_heap_free(a);
+    aa_heap_free(p);
+}
+
+static void check_int8_dot(pair k) {
+    space s = begin();
+    unsigned char *x = aa_heap_alloc(FILE_BYTES, 1);
+    aa_rng rng;
+    aa_rng_init(&rng, 2, AA_RNG_TEST, 0);
+    for (size_t i = 0; i < FILE_BYTES; i++) x[i] = (unsigned char)aa_rng_below(&rng, 256);
+    for (int t = 0; t < AA_TYPE_COUNT; t++)
+        for (size_t n = 32; n <= AA_INT8_DEPTH && aa__type_group((aa_type)t); n += 32)
+            if (n % aa_type_block((aa_type)t) == 0)
+                check_int8_dot_of(k, (aa_type)t, x + 1, n, &s);
+    aa_heap_free(x);
+    end(&s);
+}
+
 /* ---- the walk -------------------------------------------------------------------------------- */
 
 typedef struct row { const char *op; aa_isa isa; void (*check)(pair); } row;

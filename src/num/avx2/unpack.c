@@ -34,8 +34,13 @@ static inline bvec b_lookup(bvec x) {
                                        -104, -127);
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(curve), x);
 }
-static inline void b_scales(float *y, const int8_t *x, float scale) {
-    __m128i eight = _mm_loadl_epi64((const __m128i *)(const void *)x);
+static inline float h_float(const unsigned char *p) {
+    uint16_t half;
+    __builtin_memcpy(&half, p, sizeof half);
+    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(half)));
+}
+static inline void b_scales(float *y, uint64_t x, float scale) {
+    __m128i eight = _mm_cvtsi64_si128((long long)x);
     v_store(y, v_mul(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight)), v_set1(scale)));
 }
 

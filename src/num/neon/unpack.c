@@ -38,8 +38,13 @@ static inline bvec b_lookup(bvec x) {
     uint8x16_t table = vreinterpretq_u8_s8(vld1q_s8(curve));
     return (bvec){{vqtbl1q_u8(table, x.val[0]), vqtbl1q_u8(table, x.val[1])}};
 }
-static inline void b_scales(float *y, const int8_t *x, float scale) {
-    int16x8_t eight = vmovl_s8(vld1_s8(x));
+static inline float h_float(const unsigned char *p) {
+    uint16_t half;
+    memcpy(&half, p, sizeof half);
+    return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(half))), 0);
+}
+static inline void b_scales(float *y, uint64_t x, float scale) {
+    int16x8_t eight = vmovl_s8(vcreate_s8(x));
     v_store(y, v_mul(vcvtq_f32_s32(vmovl_s16(vget_low_s16(eight))), v_set1(scale)));
     v_store(y + 4, v_mul(vcvtq_f32_s32(vmovl_high_s16(eight)), v_set1(scale)));
 }

@@ -220,6 +220,11 @@ void aa_int8_quantize__scalar(const aa_int8_row *y, const aa_real *x, size_t n, 
     }
 }
 
+bool aa_int8_dot__scalar(const aa_int8_dot *t) {
+    (void)t;
+    return false;
+}
+
 enum { MR = 4, NR = 8 };
 
 aa_gemm_shape aa_int8_shape__scalar(void) { return (aa_gemm_shape){.mr = MR, .nr = NR}; }
