@@ -198,13 +198,16 @@ static bool one_row(const map *m, const piece *p) {
     if (p->n % 16) return false;
     for (size_t i = 0; i < p->n; i += 16) {
         if (even_rows(p->w, p->row + i, 16) != 16) return false;
+        const unsigned char *next = p->w->data + (p->row + i + 16) * row_bytes;
         for (size_t k0 = 0; k0 < K; k0 += DEPTH) {
             aa_int8_dot dot = {
                 .type = p->w->type,
                 .x = aa_stored_row(p->w, p->row + i) + aa_type_bytes(p->w->type, k0),
                 .step = p->w->paired_head ? 2 * row_bytes : row_bytes,
                 .n = aa__min(DEPTH, K - k0),
-                .ahead = 16 * row_bytes,
+                .fetch = next + k0 * 16 * row_bytes / K,
+                .n_fetch = 16 * aa_type_bytes(p->w->type, aa__min(DEPTH, K - k0)),
+                .far = 32 * row_bytes,
                 .a = row_at(&m->rounded[group == 32], k0, k0 / group),
                 .from_zero = k0 == 0,
                 .y = y};

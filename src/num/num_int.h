@@ -111,7 +111,9 @@ typedef struct aa_int8_tile {
  * what the sums go on from. False, and nothing done, for a type or set that has no such kernel. */
 typedef struct aa_int8_dot {
     aa_type type;
-    const unsigned char *x; size_t step, n, ahead;        /* as in aa_int8_unpack */
+    const unsigned char *x; size_t step, n;               /* as in aa_int8_unpack */
+    const unsigned char *fetch; size_t n_fetch, far;      /* bytes to have in L1 soon, and from */
+                                          /* so many bytes behind them on, in L2 */
     aa_int8_row a;                        /* readable to the next 64 */
     bool from_zero;
     aa_real *y;

@@ -731,7 +731,7 @@ static void check_int8_dot_of(pair k, aa_type type, unsigned char *x, size_t n, 
         for (size_t at = 0; at < step; at++) x[r * step + at] &= at % 2 ? 0xbf : 0xff;
     k.ref->int8_quantize(&row, s->x + 1, n, group);
     for (size_t r = 0; r < 16; r++) want[r] = got[r] = s->y[r];
-    aa_int8_dot t = {.type = type, .x = x, .step = step, .n = n, .ahead = 64, .a = row, .y = got};
+    aa_int8_dot t = {.type = type, .x = x, .step = step, .n = n, .fetch = x, .a = row, .y = got};
     if (k.got->int8_dot(&t)) {
         const bool min = aa__type_has_min(type);
         for (size_t r = 0; r < 16; r++) {

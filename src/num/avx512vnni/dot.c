@@ -181,10 +181,11 @@ typedef vec scales_fn(place x, size_t n_bytes);
 AA_INLINE void dot_256(const aa_int8_dot *t, const size_t size, const size_t group, const int bias,
                        const bool min, load_fn *load, scales_fn *scales) {
     const size_t n = t->n, n_bytes = n * size / 256;
+    const size_t fetch_step = t->n_fetch / (16 * ((n + 63) / 64));
+    place fetch = t->fetch;
     vec s[16], acc = t->from_zero ? v_zero() : v_load(t->y);
     AA_UNROLL for (size_t r = 0; r < 16; r++) {
         place x = t->x + r * t->step;
-        for (size_t i = 0; i < n_bytes; i += 64) __builtin_prefetch(x + t->ahead + i, 0, 3);
         s[r] = scales(x, n_bytes);
     }
     v_transpose(s);                       /* s[g]: of the rows' group g; from s[8] on, their m */
@@ -194,9 +195,13 @@ AA_INLINE void dot_256(const aa_int8_dot *t, const size_t size, const size_t gro
         const size_t at = 64 * (size_t)c;
         if (at >= n) break;
         ints p[16], x = _mm512_loadu_si512(t->a.q + at);
-        AA_UNROLL for (size_t r = 0; r < 16; r++)
+        AA_UNROLL for (size_t r = 0; r < 16; r++) {
+            __builtin_prefetch(fetch, 0, 3);
+            __builtin_prefetch(fetch + t->far, 0, 2);
+            fetch += fetch_step;
             p[r] = _mm512_dpbusd_epi32(_mm512_setzero_si512(),
                                        load(t->x + r * t->step, c, at + 32 < n), x);
+        }
         add_up(p);
         if (group == 32) p[0] = _mm512_add_epi32(p[0], p[1]), p[1] = _mm512_add_epi32(p[2], p[3]);
         AA_UNROLL for (size_t i = 0; i < 64 / group; i++) {
