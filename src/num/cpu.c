@@ -16,8 +16,8 @@ static const char *const compute_names[] = {"f32", "bf16", "auto", "int8"};
 
 const char *aa_compute_name(aa_compute compute) { return compute_names[compute]; }
 
-/* What rows of kernels.def are called here. The last two are no sets of their own for the user: they
- * add to AVX-512 where the processor has these instructions. */
+/* What rows of kernels.def are called here. The last two are no sets of their own for the user:
+ * they add to AVX-512 where the processor has these instructions. */
 enum {
     AA_SET_scalar = AA_ISA_SCALAR,
     AA_SET_neon = AA_ISA_NEON,

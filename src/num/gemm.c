@@ -18,8 +18,9 @@
  *
  * The four forms of B:  packed panels (the resident copy of a linear map's weight: [panel][K][nr],
  * zero beyond the last column); row-major [K,N], whose slabs are copied; row-major [N,K], whose
- * slabs are transposed, the same as a file stores it, whose slabs are made into floats before. A is read where it lies, unless its rows are so far apart that they fall
- * into the same cache sets, or it is a transpose (weight gradients).
+ * slabs are transposed; the same in a file, whose slabs are made into floats before. A is read
+ * where it lies, unless its rows are so far apart that they fall into the same cache sets, or it is
+ * a transpose (weight gradients) that many panels read.
  *
  * Operands are floats or pairs of bfloat16 (num_int.h). Pairs are made while packing, so A is then
  * always copied; k counts places of the packed operands, floats or pairs.
@@ -37,6 +38,7 @@ typedef struct product {
     const aa_operands *o;
     size_t M, N, K, n_k;                  /* n_k: places along K */
     a_form a_is; const aa_real *a; size_t lda; aa_real a_scale;
+    size_t a_row, a_k;                    /* A_DIRECT: from row to row, from k to k */
     b_form b_is; const aa_real *b; size_t ldb; aa_real b_scale;
     const aa_stored *stored; size_t unit; /* places that blocks of k begin at multiples of */
     aa_real *c; size_t ldc;
@@ -159,9 +161,9 @@ static void set_a(const share *h, aa_tile *t, size_t block_tile, size_t tile) {
         t->a_row = copy_stride(h);
         t->a_k = 1;
     } else {
-        t->a = p->a + row * p->lda + h->k0;
-        t->a_row = p->lda;
-        t->a_k = 1;
+        t->a = p->a + row * p->a_row + h->k0 * p->a_k;
+        t->a_row = p->a_row;
+        t->a_k = p->a_k;
     }
 }
 
@@ -231,7 +233,8 @@ static void run_share(const product *p, size_t i_m, size_t i_n, int thread) {
     aa_real *scratch = aa__scratch(p->cpu, thread);
     share h = {.p = p, .s = s, .slab_a = scratch, .slab_b = scratch + AA_SCRATCH_A,
                .sums = scratch + AA_SCRATCH_A + AA_SCRATCH_B,
-               .rows_b = scratch + AA_SCRATCH - AA_SCRATCH_ROWS, .n_tiles = aa__ceil_div(p->M, s->mr)};
+               .rows_b = scratch + AA_SCRATCH - AA_SCRATCH_ROWS,
+               .n_tiles = aa__ceil_div(p->M, s->mr)};
     h.rows = p->M / h.n_tiles;
     h.n_longer = p->M % h.n_tiles;
     size_t n_panels = aa__ceil_div(p->N, s->nr), group = s->nc / s->nr, block = s->mc / s->mr;
@@ -291,6 +294,24 @@ static void choose_grid(product *p) {
     }
 }
 
+/* Where A may stay: rows a multiple of 4 KiB apart meet in one set of an L1 cache, and copying a
+ * transpose pays only where many panels read the copy. */
+static void choose_a(product *p) {
+    enum { NARROW = 16 };
+    const aa_gemm_shape *s = &p->o->shape;
+    bool colliding = p->lda * sizeof(aa_real) % 4096 == 0;
+    p->a_row = p->lda;
+    p->a_k = 1;
+    if (p->a_is == A_DIRECT) {
+        bool copy = colliding && p->M > s->mr && p->N >= 4 * s->nr;
+        if (p->o->step > 1 || copy) p->a_is = A_COPIED;
+    } else if (p->o->step == 1 && p->a_scale == 1 && !colliding && p->N <= NARROW * s->nr) {
+        p->a_is = A_DIRECT;
+        p->a_row = 1;
+        p->a_k = p->lda;
+    }
+}
+
 static void run_product(aa_cpu *cpu, product *p, const aa_operands *o) {
     if (p->M == 0 || p->N == 0) return;
     p->cpu = cpu;
@@ -299,11 +320,7 @@ static void run_product(aa_cpu *cpu, product *p, const aa_operands *o) {
     p->unit = 1;
     if (p->stored && aa_type_block(p->stored->type) > o->step)
         p->unit = aa_type_block(p->stored->type) / o->step;
-    if (p->a_is == A_DIRECT) {
-        /* Rows a multiple of 4 KiB apart meet in one set of an L1 cache. */
-        bool colliding = p->lda * sizeof(aa_real) % 4096 == 0 && p->M > o->shape.mr;
-        if (o->step > 1 || (colliding && p->N >= 4 * o->shape.nr)) p->a_is = A_COPIED;
-    }
+    choose_a(p);
     choose_grid(p);
     aa_pool_run(cpu->pool, p->grid_m * p->grid_n, run_task, p);
 }

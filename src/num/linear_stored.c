@@ -344,7 +344,12 @@ void aa__linear_stored(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *x, si
 
 /* ---- lookup ---------------------------------------------------------------------------------- */
 
-typedef struct lookup { const aa_cpu *cpu; aa_real *x; const aa_stored *w; const int32_t *ids; } lookup;
+typedef struct lookup {
+    const aa_cpu *cpu;
+    aa_real *x;
+    const aa_stored *w;
+    const int32_t *ids;
+} lookup;
 
 static void look_up(void *ctx, size_t begin, size_t end, int thread) {
     const lookup *l = ctx;

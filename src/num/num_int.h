@@ -79,14 +79,14 @@ typedef struct aa_sgd { aa_real lr, momentum, decay, grad_scale; } aa_sgd;
  *                     finite: d is no number, or infinite.
  *   int8_unpack:      what rows of a type are in these terms, exactly; see stored.c.
  *   int8_pack:        n_rows rows of q as a panel for the tile: y[k][j] the four bytes x[j][4k ..],
- *                     as the set likes them, 0 from n_rows to nr; n a multiple of 16, and x readable
+ *                     as the set likes them, 0 from n_rows to nr; n a multiple of 16, x readable
  *                     to the next 64.
  *   int8_tile:        for each group ascending, with i the exact integer sum of its products,
  *                         acc = fma(a.d, float(i) * b.d, acc)
  *                         acc = fma(a.s, b.m, acc)          where there is a b.m
  *                     and c, y, bias, residual and scale as in aa_tile, of which a, b, kc and the
  *                     hints are not used. The same bits in every set. */
-#define AA_INT8_LEAST 0x1p-100             /* a group of smaller x is zero: 127 / x must be finite */
+#define AA_INT8_LEAST 0x1p-100             /* smaller x are zero: 127 / x must be finite */
 typedef struct aa_int8_row { int8_t *q; aa_real *d, *s; int32_t *sum; } aa_int8_row;
 
 enum { AA_INT8_DEPTH = 256 };             /* elements of a row taken apart at a time, at most */
@@ -158,9 +158,9 @@ void aa__tile_finish(const aa_tile *t, size_t r, const aa_real *acc);   /* scala
 
 /* ---- the team -------------------------------------------------------------------------------- */
 
-/* Elements of one thread's scratch: a block of A, a slab of B, sums in waiting, stored rows on their
- * way into the slab. aa__kernels_choose checks that every set's blocking fits; attention uses the
- * whole. And of what all threads share: an operand as bytes. */
+/* Elements of one thread's scratch: a block of A, a slab of B, sums in waiting, stored rows on
+ * their way into the slab. aa__kernels_choose checks that every set's blocking fits; attention uses
+ * the whole. And of what all threads share: an operand as bytes. */
 enum {
     AA_SCRATCH_A = 256 * 256, AA_SCRATCH_B = 256 * 512, AA_SCRATCH_C = 256 * 256,
     AA_SCRATCH_ROWS = 32 * 512,

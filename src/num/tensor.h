@@ -45,9 +45,9 @@ static inline bool aa_tensor_is_vector(const aa_tensor *t) {
 
 /* A linear map y = x W^T + b as GEMM sees it. W may span several adjacent rows of the table with
  * the same width (q|k|v, gate|up): n_parts tensors whose data (and grad) are contiguous, likewise
- * the biases. A linear without storage for `packed` is packed at each call instead. Parts may also be
- * stored, all of them: each then lies in its file in a type and order of its own (linear_stored.c),
- * and the map runs forward only. */
+ * the biases. A linear without storage for `packed` is packed at each call instead. Parts may also
+ * be stored, all of them: each then lies in its file in a type and order of its own
+ * (linear_stored.c), and the map runs forward only. */
 typedef struct aa_linear {
     aa_tensor *weight, *bias;  /* first part of each; bias may be NULL */
     int n_parts;

@@ -67,7 +67,8 @@ int64_t aa_sys_unix_ms(void);            /* wall clock, milliseconds since 1970 
 typedef struct aa_sys_cpu {
     char brand[64];
     int  n_cores;                        /* cores this process may use (affinity, cgroup quota) */
-    bool avx2_fma, f16c, avx512, avx512_bf16, avx512_vnni, amx_bf16, neon, neon_bf16;   /* OS support included */
+    bool avx2_fma, f16c, avx512, avx512_bf16, avx512_vnni, amx_bf16;       /* OS support included */
+    bool neon, neon_bf16;
     size_t l1d_bytes, l2_bytes, l3_bytes;                                  /* 0 if unknown */
 } aa_sys_cpu;
 

@@ -647,7 +647,10 @@ static void check_int8_shape(pair k) {
 static void check_int8_pack(pair k) { assert_true(k.got->int8_pack && k.got->int8_tile); }
 
 /* A panel of one set: w rows of n bytes, scales of columns. */
-typedef struct int_panel { int8_t b[32 * INT_N]; aa_real d[32 * INT_GROUPS], m[32 * INT_GROUPS]; } int_panel;
+typedef struct int_panel {
+    int8_t b[32 * INT_N];
+    aa_real d[32 * INT_GROUPS], m[32 * INT_GROUPS];
+} int_panel;
 
 static void fill_panel(const aa_kernels *k, int_panel *p, const int8_t *w, const aa_real *scales,
                        size_t n_rows, size_t n, size_t groups) {
@@ -657,7 +660,8 @@ static void fill_panel(const aa_kernels *k, int_panel *p, const int8_t *w, const
     k->pack_transposed(p->m, nr, scales + 7, groups, n_rows, groups, nr, 1);
 }
 
-static void check_int8_tile_at(pair k, space *s, const int8_t *w, size_t n, size_t group, int form) {
+static void check_int8_tile_at(pair k, space *s, const int8_t *w, size_t n, size_t group,
+                               int form) {
     int_panel *ref = aa_heap_alloc(1, sizeof *ref), *got = aa_heap_alloc(1, sizeof *got);
     int_rows *a = aa_heap_alloc(1, sizeof *a);
     size_t mr_max = k.got->int8_shape().mr, groups = n / group,

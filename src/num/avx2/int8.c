@@ -1,5 +1,5 @@
-/* Products of bytes with vpmaddubsw, whose first factor has no sign: |w| times x with the sign of w.
- * Two of these are at most 2 * 128 * 127, so that the 16-bit sums do not saturate. */
+/* Products of bytes with vpmaddubsw, whose first factor has no sign: |w| times x with the sign of
+ * w. Two of these are at most 2 * 128 * 127, so that the 16-bit sums do not saturate. */
 #include "num/avx2/vec.h"
 
 enum { MR_INT = 2, NV_INT = 2 };

@@ -1,7 +1,7 @@
 /* One row of activations times sixteen stored rows of small integers, without taking them apart in
- * memory: the 64 integers of two blocks meet 64 activations in one instruction, sixteen such vectors
- * of partial sums are added up across lanes so that lanes are rows, and from there on everything is
- * as in the tile kernel, bit for bit.
+ * memory: the 64 integers of two blocks meet 64 activations in one instruction, sixteen such
+ * vectors of partial sums are added up across lanes so that lanes are rows, and from there on
+ * everything is as in the tile kernel, bit for bit.
  *
  * vpdpbusd's first factor has no sign: integers are `bias` higher here, and the sums of a group are
  * less bias times the sum of the activations. A type is two functions: 64 integers from the 256 at
@@ -114,8 +114,8 @@ AA_INLINE ints q4_k(place x, int c, bool two) {
 
 AA_INLINE ints q5_k(place x, int c, bool two) {
     (void)two;
-    ints low = q4_k(x + 32, c, true), bit = _mm512_inserti64x4(set1(1 << 2 * c),
-                                                               _mm256_set1_epi8((char)(2 << 2 * c)), 1);
+    ints low = q4_k(x + 32, c, true);
+    ints bit = _mm512_inserti64x4(set1(1 << 2 * c), _mm256_set1_epi8((char)(2 << 2 * c)), 1);
     __mmask64 fifth = _mm512_test_epi8_mask(twice(load32(x + 16)), bit);
     return _mm512_mask_add_epi8(low, fifth, low, set1(16));
 }
@@ -162,8 +162,10 @@ AA_INLINE void add_up(ints p[16]) {
     ints s[4];
     AA_UNROLL for (int i = 0; i < 4; i++) {
         ints *q = p + 4 * i;
-        ints ab = _mm512_add_epi32(_mm512_unpacklo_epi32(q[0], q[1]), _mm512_unpackhi_epi32(q[0], q[1]));
-        ints cd = _mm512_add_epi32(_mm512_unpacklo_epi32(q[2], q[3]), _mm512_unpackhi_epi32(q[2], q[3]));
+        ints low = _mm512_unpacklo_epi32(q[0], q[1]), high = _mm512_unpackhi_epi32(q[0], q[1]);
+        ints ab = _mm512_add_epi32(low, high);
+        low = _mm512_unpacklo_epi32(q[2], q[3]), high = _mm512_unpackhi_epi32(q[2], q[3]);
+        ints cd = _mm512_add_epi32(low, high);
         s[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
     }
     ints a = _mm512_shuffle_i32x4(s[0], s[1], 0x88), b = _mm512_shuffle_i32x4(s[0], s[1], 0xdd);

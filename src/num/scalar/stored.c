@@ -172,7 +172,11 @@ static void iq4_xs(const unsigned char *x, int8_t *q, aa_real *d, aa_real *m) {
     }
 }
 
-static const struct { block_fn *unpack; size_t block, group; bool has_min; } types[AA_TYPE_COUNT] = {
+static const struct {
+    block_fn *unpack;
+    size_t block, group;
+    bool has_min;
+} types[AA_TYPE_COUNT] = {
     [AA_TYPE_Q4_0] = {q4_0, 32, 32, false},     [AA_TYPE_Q4_1] = {q4_1, 32, 32, true},
     [AA_TYPE_Q5_0] = {q5_0, 32, 32, false},     [AA_TYPE_Q5_1] = {q5_1, 32, 32, true},
     [AA_TYPE_Q8_0] = {q8_0, 32, 32, false},     [AA_TYPE_Q2_K] = {q2_k, 256, 16, true},
