@@ -137,6 +137,7 @@ static block *new_block(aa_arena *a, size_t size) {
     b->pages = size >= PAGES_FROM;
     if (b->pages) {
         if (aa_sys_pages_alloc(&p, size)) p = NULL;
+        else if (a->sparse) aa_sys_pages_small(p, size);
     } else if (posix_memalign(&p, AA_ALIGN, size)) p = NULL;
     if (!p) {
         aa_heap_free(b);
@@ -203,5 +204,5 @@ void aa_arena_release(aa_arena *a) {
         a->blocks = b->older;
         free_block(b);
     }
-    *a = (aa_arena){.name = a->name, .measuring = a->measuring};
+    *a = (aa_arena){.name = a->name, .sparse = a->sparse, .measuring = a->measuring};
 }

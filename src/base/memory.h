@@ -42,6 +42,7 @@ typedef struct aa_arena {
     const char *name;
     struct aa_arena_block *blocks;       /* newest first */
     size_t used_bytes;                   /* handed out so far (aligned sizes) */
+    bool sparse;                         /* set: used little by little, so not by huge pages */
     bool measuring, failed;              /* failed is sticky: ask aa_arena_status once at the end */
 } aa_arena;
 

@@ -39,6 +39,10 @@ aa_status cli_open_cpu(aa_cpu **out, int64_t threads, aa_err *err) AA_MUST_USE;
 #define CLI_THREADS_ROW(at)                                                                        \
     {"threads", "run", AA_OPT_INT, (at), "0", 0, AA_POOL_MAX_THREADS, 0, "N",                      \
      "threads; 0: one per core"}
+/* And every command that runs a model from a file, at an int (an aa_compute). */
+#define CLI_COMPUTE_ROW(at)                                                                        \
+    {"compute", "run", AA_OPT_CHOICE, (at), "int8", 0, 0, 0, "f32|bf16|auto|int8",                 \
+     "what is multiplied; int8: quantised weights as they are, floats otherwise"}
 /* AA_EUSAGE when an option that must be given is not: "--key is missing: what". */
 aa_status cli_need(const char *value, const char *key, const char *what, aa_err *err) AA_MUST_USE;
 /* --tokenizer: a file of a tokenizer, a model that has one, or the word bytes. */

@@ -10,7 +10,7 @@
 typedef struct eval_values {
     char *data, *against;
     int64_t tokens, seq, threads;
-    int part;
+    int part, compute;
 } eval_values;
 
 #define AT(field) offsetof(eval_values, field)
@@ -24,6 +24,7 @@ static const aa_opt eval_rows[] = {
     {"seq", "data", AA_OPT_INT, AT(seq), "0", 0, 1048576, 0, "N", "window; 0: the model's"},
     {"against", "compare", AA_OPT_STRING, AT(against), NULL, 0, 0, 0, "MODEL",
      "second model with the same tokenizer: paired difference"},
+    CLI_COMPUTE_ROW(AT(compute)),
     CLI_THREADS_ROW(AT(threads)),
     {0}};
 
@@ -143,7 +144,8 @@ static aa_status run_eval(cli_call *call, aa_err *err) {
     aa_session s;
     AA_TRY(cli_need(v->data, "data", "the text to evaluate on", err));
     AA_TRY(cli_open_cpu(&cpu, v->threads, err));
-    aa_status st = aa_session_open(&s, call->positional[0], cpu, 1, err);
+    aa_status st = aa_cpu_set_compute(cpu, (aa_compute)v->compute, err);
+    if (!st) st = aa_session_open(&s, call->positional[0], cpu, 1, err);
     if (!st) {
         st = eval_session(call, &s, err);
         aa_session_close(&s);

@@ -14,6 +14,7 @@ typedef struct generate_values {
     char *prompt, *stop, *logits, *system, *template;
     int64_t tokens, seed, threads, top_k, window, context;
     double temperature, top_p, min_p, penalty; bool greedy, ignore_eos, shift, chat, raw;
+    int compute, kv;
 } generate_values;
 
 #define AT(field) offsetof(generate_values, field)
@@ -54,6 +55,9 @@ static const aa_opt generate_rows[] = {
     {"repetition-window", "sampling", AA_OPT_INT, AT(window), "64", 0, 1e6, 0, "N",
      "how many tokens are recent"},
     {"seed", "sampling", AA_OPT_INT, AT(seed), "0", 0, 9e15, 0, "N", "same seed, same text"},
+    {"kv", "run", AA_OPT_CHOICE, AT(kv), "f32", 0, 0, 0, "f32|f16",
+     "keys and values kept; f16: half the memory of a long context"},
+    CLI_COMPUTE_ROW(AT(compute)),
     CLI_THREADS_ROW(AT(threads)),
     {0}};
 
@@ -198,7 +202,9 @@ static aa_status run_generate(cli_call *call, aa_err *err) {
     aa_session s;
     AA_TRY(check_chat(call, err));
     AA_TRY(cli_open_cpu(&cpu, v->threads, err));
-    aa_status st = aa_session_open(&s, call->positional[0], cpu, (size_t)v->context, err);
+    const aa_session_options o = {.capacity = (size_t)v->context, .half_kv = v->kv};
+    aa_status st = aa_cpu_set_compute(cpu, (aa_compute)v->compute, err);
+    if (!st) st = aa_session_open_with(&s, call->positional[0], cpu, &o, err);
     if (!st) {
         st = v->chat ? chat(call, &s, err) : generate(call, &s, err);
         aa_session_close(&s);

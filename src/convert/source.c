@@ -113,7 +113,10 @@ aa_status aa_source_read(aa_source *s, const aa_tensor *row, float *dst, aa_err 
     return AA_OK;
 }
 
-static aa_status read_row(aa_source *s, aa_tensor *t, float *buffer, aa_err *err) {
+static aa_status read_row(aa_source *s, aa_model *m, size_t row, float *buffer, aa_err *err) {
+    aa_tensor *t = &m->tensors[row];
+
+    if (t->stored) return s->find(s, t, &m->stored[row], err);
     AA_TRY(aa_source_read(s, t, buffer ? buffer : (float *)(void *)t->data, err));
     for (size_t i = 0; buffer && i < aa_tensor_size(t); i++) t->data[i] = (aa_real)buffer[i];
     return check_finite(s, t, err);
@@ -131,7 +134,8 @@ aa_status aa_source_load(aa_source *s, aa_model *m, aa_err *err) {
         buffer = aa_heap_alloc(largest, sizeof *buffer);
         if (!buffer) return aa_fail_memory(err, "a conversion buffer", largest * sizeof *buffer);
     }
-    for (size_t i = 0; !st && i < m->n_tensors; i++) st = read_row(s, &m->tensors[i], buffer, err);
+    aa_assert(!m->stored || !s->active_ids);
+    for (size_t i = 0; !st && i < m->n_tensors; i++) st = read_row(s, m, i, buffer, err);
     if (!st && s->check_all_read) st = s->check_all_read(s, err);
     aa_model_changed(m);
     aa_heap_free(buffer);

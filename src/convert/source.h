@@ -41,8 +41,9 @@ struct aa_source {
 aa_status aa_source_open(aa_source **out, const char *path, aa_err *err) AA_MUST_USE;
 void aa_source_close(aa_source *s);      /* NULL is fine */
 /* Reads every row of a laid-out model; refuses rows that are missing, left over or not finite,
- * naming them. The model's shapes must be those of s->config (seq and residual_scale are not
- * compared). */
+ * naming them. Rows of a stored model are found, not read: it needs the source open, its whole
+ * vocabulary, and shows by its results whether they are finite. The model's shapes must be those of
+ * s->config (seq and residual_scale are not compared). */
 aa_status aa_source_load(aa_source *s, aa_model *m, aa_err *err) AA_MUST_USE;
 /* The row's matrix, as in find, of the model as trained: of a compact vocabulary only active rows.
  * dst: rows*cols floats. */

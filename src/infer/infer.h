@@ -31,8 +31,15 @@ typedef struct aa_session {
     const char *chat_template;      /* Jinja, of the model's file; NULL: none */
 } aa_session;
 
-/* Opens a model (run directory, checkpoint directory, model file) for generation and evaluation.
- * capacity: positions of the KV cache, 0 = the model's seq. */
+typedef struct aa_session_options {
+    size_t capacity;                /* positions of the KV cache, 0 = the model's seq */
+    bool half_kv;                   /* keys and values in binary16: half the memory */
+} aa_session_options;
+
+/* Opens a model (run directory, checkpoint directory, model file) for generation and evaluation, on
+ * its weights where they lie in the file if that holds every row. */
+aa_status aa_session_open_with(aa_session *out, const char *path, aa_cpu *cpu,
+                               const aa_session_options *options, aa_err *err) AA_MUST_USE;
 aa_status aa_session_open(aa_session *out, const char *path, aa_cpu *cpu, size_t capacity,
                           aa_err *err) AA_MUST_USE;
 /* A session over a model that is being trained (borrowed; weights may change between generations).

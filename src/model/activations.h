@@ -74,7 +74,8 @@ aa_status aa__head_backward(aa_model *m, aa_backend *be, aa_activations *a, aa_r
 
 /* Copies the new rows of k and v behind a layer's earlier ones;
  * turns k, v and `at` to all of them. */
-void aa__kv_append(aa_kv *kv, int layer, aa_attention *at, aa_real **k, aa_real **v);
+void aa__kv_append(aa_kv *kv, aa_cpu *cpu, int layer, aa_attention *at, const aa_real **k,
+                   const aa_real **v);
 
 /* y[N,n_out] = x[N,n_in] W^T + b, begun and waited for. Rows are dense. */
 aa_status aa__linear(aa_backend *be, aa_real *y, const aa_real *x, size_t N, aa_linear *lin,

@@ -51,9 +51,11 @@ static aa_status attention_half(aa_model *m, aa_backend *be, aa_activations *a, 
     }
     /* [N,H+K,D]   */ aa_rope(cpu, q, a->ld_qk, N, H + K, D, m->rope_table, a->pos, false);
 
-    aa_attention at = {a->B, a->T, a->T, H, K, D, a->ld_qk, a->ld_qk, a->ld_qkv, H * D};
-    if (a->kv) aa__kv_append(a->kv, layer, &at, &k, &v);
-    /* [N,HD]      */ aa_attention_forward(cpu, b->o, b->lse, q, k, v, &at);
+    aa_attention at = {.B = a->B, .n_query = a->T, .n_key = a->T, .H = H, .K = K, .D = D,
+                       .ld_q = a->ld_qk, .ld_k = a->ld_qk, .ld_v = a->ld_qkv, .ld_o = H * D};
+    const aa_real *keys = k, *values = v;
+    if (a->kv) aa__kv_append(a->kv, cpu, layer, &at, &keys, &values);
+    /* [N,HD]      */ aa_attention_forward(cpu, b->o, b->lse, q, keys, values, &at);
     /* [N,C]       */ AA_TRY(linear_onto(be, b->x_mid, b->x, s, b->o, N, &w->out, err));
     return AA_OK;
 }

@@ -51,6 +51,7 @@ int aa_sys_remove_abandoned(const char *path);   /* unlinks; EWOULDBLOCK: somebo
 
 /* Zeroed, page-aligned memory of its own mapping, advised for huge pages when that is useful. */
 int  aa_sys_pages_alloc(void **out, size_t size_bytes);
+void aa_sys_pages_small(void *p, size_t size_bytes);  /* no huge pages, if it had them */
 void aa_sys_pages_free(void *p, size_t size_bytes);
 uint64_t aa_sys_memory_total(void); /* bytes of RAM this process may use (honours cgroup limits) */
 uint64_t aa_sys_memory_available(void);
@@ -66,7 +67,8 @@ int64_t aa_sys_unix_ms(void);            /* wall clock, milliseconds since 1970 
 typedef struct aa_sys_cpu {
     char brand[64];
     int  n_cores;                        /* cores this process may use (affinity, cgroup quota) */
-    bool avx2_fma, f16c, avx512, avx512_bf16, amx_bf16, neon, neon_bf16;   /* OS support included */
+    bool avx2_fma, f16c, avx512, avx512_bf16, avx512_vnni, amx_bf16;       /* OS support included */
+    bool neon, neon_bf16;
     size_t l1d_bytes, l2_bytes, l3_bytes;                                  /* 0 if unknown */
 } aa_sys_cpu;
 

@@ -338,7 +338,7 @@ static int32_t recompute(stage *s, const int32_t *ids, size_t n, double *gap, aa
     aa_kv kv;
     aa_activations *a = NULL;
     aa_arena_init(&arena, "recompute");
-    check_ok(aa_kv_init(&kv, &s->model, n, &arena, &err));
+    check_ok(aa_kv_init(&kv, &s->model, n, false, &arena, &err));
     check_ok(aa_activations_new(&a, &s->model, AA_PASS_EVAL, 1, n, 1, &arena, &err));
     check_ok(aa_model_extend(&s->model, &s->session.backend, a, &kv, ids, n, logits, &err));
     int32_t best = 0;
