@@ -51,7 +51,7 @@ void cli_key_int(aa_text *out, const char *key, int64_t v);
 void cli_key_string(aa_text *out, const char *key, const char *s);
 void cli_key_ids(aa_text *out, const char *key, const int32_t *ids, size_t n);
 
-/* The live line of a training run. */
+/* The live line of a training run, or of anything else that takes long. */
 typedef struct cli_progress {
     bool terminal, quiet; int width;
     double last_draw_s, last_line_s;
@@ -61,15 +61,19 @@ typedef struct cli_progress {
 } cli_progress;
 void cli_progress_init(cli_progress *p, bool quiet);
 void cli_progress_release(cli_progress *p);
+/* Whether it is time to fill text and show it; last: the end is always shown on a terminal. */
+bool cli_progress_due(cli_progress *p, bool last);
+void cli_progress_show(cli_progress *p);
+void cli_duration(double s, char *out, size_t n);
 void cli_progress_step(void *ctx, const aa_train_progress *t);
 void cli_progress_eval(void *ctx, const aa_train_progress *t, const aa_eval_result *r, bool best);
 void cli_progress_sample(void *ctx, uint64_t step, const aa_text *text);
 void cli_progress_message(void *ctx, const char *line);
 bool cli_progress_stop(void *ctx);
 
-extern const cli_command cli_train, cli_plan, cli_generate, cli_eval, cli_info, cli_verify,
-    cli_report, cli_tokenizer_train, cli_tokenizer_encode, cli_tokenizer_decode, cli_data_tokenize,
-    cli_data_inspect, cli_data_stories, cli_data_batches, cli_bench_step, cli_bench_gemm,
-    cli_bench_decode;
+extern const cli_command cli_train, cli_plan, cli_generate, cli_eval, cli_fetch, cli_info,
+    cli_verify, cli_report, cli_tokenizer_train, cli_tokenizer_encode, cli_tokenizer_decode,
+    cli_data_tokenize, cli_data_inspect, cli_data_stories, cli_data_batches, cli_bench_step,
+    cli_bench_gemm, cli_bench_decode;
 
 #endif
