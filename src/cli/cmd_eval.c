@@ -212,7 +212,7 @@ static aa_status run_eval(cli_call *call, aa_err *err) {
     aa_cpu *cpu;
     aa_session s;
     if (v->choices && (v->data || v->against))
-        return aa_fail(err, AA_EUSAGE, "--choices goes without --%s: it is an evaluation of its own",
+        return aa_fail(err, AA_EUSAGE, "--choices goes without --%s: it is another evaluation",
                        v->data ? "data" : "against");
     if (!v->choices) AA_TRY(cli_need(v->data, "data", "the text to evaluate on", err));
     AA_TRY(cli_open_cpu(&cpu, v->threads, err));

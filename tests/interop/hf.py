@@ -4,10 +4,11 @@
 
 Every weight of their models is random, biases and norms too, and large enough that each one moves
 the logits. They have no tokenizer, so that a prompt is its bytes. Ours are trained for 60 steps,
-with a tokenizer that AutoTokenizer opens too. Compared are the logits after six prompts, the
-log-probabilities of multiple choices, the mean loss of a text of 600 bytes (a position encoding that is a little wrong shows beyond the first
-hundred), and greedy texts of 200 tokens, up to the first tie: where the two best logits of
-transformers are closer than the tolerance, either choice is right.
+with a tokenizer that AutoTokenizer opens too. Compared are the logits after six prompts, the log-
+probabilities of multiple choices, the mean loss of a text of 600 bytes (a position encoding that
+is a little wrong shows beyond the first hundred), and greedy texts of 200 tokens, up to the first
+tie: where the two best logits of transformers are closer than the tolerance, either choice is
+right.
 """
 import json
 import logging
