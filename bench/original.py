@@ -12,6 +12,9 @@ per byte, which does not depend on the tokenizer.
 
     bench/original.py --data stories --data FILE [--seeds 1,2,3] [--seconds 600] [--ours 120]
 
+On a machine that is busy with other things the seconds of the original's recipe can be given as
+updates (--updates N): N = seconds x the tokens/s of R-1280 in docs/performance.md / 1280.
+
 Results are appended to bench/original.json, one object per run.
 """
 import argparse
@@ -85,8 +88,8 @@ def save(model, start, directory):
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
 
 
-def train(start, batches, seconds):
-    """Seconds of updates, of whichever of eager and compiled is faster."""
+def train(start, batches, seconds, updates):
+    """So many updates, or seconds of them, of whichever of eager and compiled is faster."""
     model = load(start)
     optimizer = adamw(model, LR)
     ids, targets = batches["ids"].long(), batches["targets"].long()
@@ -116,7 +119,7 @@ def train(start, batches, seconds):
             p.copy_(q)
     optimizer = adamw(model, LR)
     spent, i = 0.0, 0
-    while spent < seconds:
+    while i < updates if updates else spent < seconds:
         if i == len(ids):
             sys.exit(f"{len(ids)} batches are too few for {seconds} s")
         spent += update({"eager": eager, "compiled": compiled}[how], i)
@@ -142,9 +145,9 @@ def opponent(a, work, data, text, seed):
             "train:16384", "--init", "scaled", "--batch-tokens", BATCH, "--budget", "1steps",
             "--seed", seed, "--keep", 0, "--quiet", "--out", run)
     windows = work / "batches.safetensors"
-    n = math.ceil(a.seconds * 6000 / BATCH)  # six thousand tokens a second at most
+    n = a.updates or math.ceil(a.seconds * 6000 / BATCH)   # 6000 tokens a second at most
     autoane(a.program, "data", "batches", "--run", run, "--steps", n, "--out", windows)
-    model, facts = train(run / "step-0", load_file(windows), a.seconds)
+    model, facts = train(run / "step-0", load_file(windows), a.seconds, a.updates)
     save(model, run / "step-0", work / "trained")
     record(who="original", text=text, seed=seed, seconds=a.seconds, **facts,
            bits_per_byte=validation(a.program, work / "trained", data, a.threads))
@@ -166,6 +169,7 @@ def main():
     p.add_argument("--data", action="append", required=True, help="'stories' or a text file")
     p.add_argument("--seeds", default="1,2,3")
     p.add_argument("--seconds", type=float, default=600, help="of the original's recipe")
+    p.add_argument("--updates", type=int, default=0, help="of the original's recipe, not --seconds")
     p.add_argument("--ours", type=int, default=120, help="seconds of ours")
     p.add_argument("--who", choices=("both", "original", "autoane"), default="both")
     p.add_argument("--threads", type=int, default=os.cpu_count())

@@ -23,25 +23,18 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAM = os.environ.get("AUTOANE") or str(ROOT / "build" / "autoane")
 RESULTS = ROOT / "bench" / "recipes.json"
-BASE = {"preset": "nano", "tokenizer": "train:2048", "budget": "1.2e12flop", "eval-tokens": 65536}
+BASE = {"preset": "nano", "tokenizer": "train:2048", "budget": "1e12flop", "eval-tokens": 65536}
 # name: (variant, what the other side of the pair has); what neither names is BASE and defaults
 INGREDIENTS = {
     "zero output projections": ({}, {"init": "scaled"}),
     "norms of q and k": ({"arch": "qwen3"}, {"arch": "llama"}),
     "embedding rate x4": ({"embed-lr": 4}, {"embed-lr": 1}),
-    "embedding rate x8": ({"embed-lr": 8}, {"embed-lr": 4}),
     "batch of 256": ({"batch-tokens": 256}, {}),
-    "batch of 1024": ({"batch-tokens": 1024}, {}),
     "windows of 256": ({"seq": 256}, {"seq": 128}),
     "beta2 0.95": ({"beta2": 0.95}, {"beta2": 0.99}),
-    "no weight decay": ({"weight-decay": 0}, {}),
-    "no clipping": ({"clip": 0}, {}),
     "linear cooldown": ({"schedule": "wsd"}, {"schedule": "constant"}),
     "cosine": ({"schedule": "cosine"}, {"schedule": "wsd"}),
     "cooldown over 0.25": ({"cooldown": 0.25}, {"cooldown": 0.5}),
-    "cooldown over 0.75": ({"cooldown": 0.75}, {"cooldown": 0.5}),
-    "half the rate": ({"lr": 2e-3}, {"lr": 4e-3}),
-    "twice the rate": ({"lr": 8e-3}, {"lr": 4e-3}),
     "Muon": ({"optimizer": "muon"}, {}),
     "untied head": ({"no-tied": None}, {}),
     "low-rank head": ({"head-rank": 16, "head-full": 512}, {}),
@@ -51,6 +44,11 @@ INGREDIENTS = {
 }
 # The ladder at growing numbers of tokens: what --preset auto's rule is read from (one seed)
 SIZES = [(preset, tokens) for tokens in (1, 3, 6) for preset in ("pico", "nano", "tiny", "micro")]
+
+# What a careful hand would try, at equal seconds: sizes, vocabularies, batches (prose)
+GRID_SECONDS = 60
+GRID = [{"preset": preset, "tokenizer": f"train:{ids}", "batch-tokens": batch, "compute": "auto"}
+        for preset in ("pico", "nano", "tiny") for ids in (1024, 2048) for batch in (256, 512)]
 
 
 def size_options(preset, tokens):
@@ -69,19 +67,40 @@ def key_of(text, seed, options):
     return " ".join([text, f"--seed {seed}", *words(options)])
 
 
-def train(data, text, seed, options):
+def journal(data, seed, options, threads):
     with tempfile.TemporaryDirectory() as work:
         run = pathlib.Path(work) / "run"
         result = subprocess.run(
-            [PROGRAM, "train", "--data", data, "--out", run, "--seed", str(seed), "--threads", "1",
-             "--eval-every", "0", "--checkpoint-every", "0", "--quiet", *words(options)],
+            [PROGRAM, "train", "--data", data, "--out", run, "--seed", str(seed),
+             "--threads", str(threads), "--eval-every", "0", "--checkpoint-every", "0", "--quiet",
+             *words(options)],
             check=False, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         if result.returncode:
-            sys.exit(f"{key_of(text, seed, options)}: {result.stderr.strip()}")
-        events = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
-    last = [e for e in events if e["event"] == "eval"][-1]
+            sys.exit(f"{data} {words(options)}: {result.stderr.strip()}")
+        return [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+
+
+def train(data, text, seed, options):
+    last = [e for e in journal(data, seed, options, 1) if e["event"] == "eval"][-1]
     return {"run": key_of(text, seed, options), "bits_per_byte": last["bits_per_byte"],
             "tokens": last["tokens"]}
+
+
+def in_seconds(done, data, text, options):
+    """The options with a budget of the tokens that they see in GRID_SECONDS of a quiet machine:
+    from then on the machine may be busy."""
+    key = "speed of " + key_of(text, 1, options)
+    if key not in done:
+        rates = []
+        for _ in range(3):
+            steps = [e for e in journal(data, 1, options | {"budget": "6s"}, os.cpu_count())
+                     if e["event"] == "step"]
+            rates.append((steps[-1]["tokens"] - steps[0]["tokens"]) /
+                         (steps[-1]["wall_s"] - steps[0]["wall_s"]))
+        done[key] = {"run": key, "tokens_per_s": max(rates)}
+        store(done)
+        print(f"{done[key]['tokens_per_s']:.0f} tokens/s {key}", flush=True)
+    return options | {"budget": f"{done[key]['tokens_per_s'] * GRID_SECONDS / 1e6:.3f}Mtok"}
 
 
 def load():
@@ -146,11 +165,43 @@ def size_table(done):
     return "\n".join(lines) + "\n"
 
 
+def auto_choice(done, data):
+    """What --preset auto takes for GRID_SECONDS, as options of its own."""
+    key = f"auto for {GRID_SECONDS} s of prose"
+    if key not in done:
+        plan = subprocess.run([PROGRAM, "plan", "--data", data, "--preset", "auto", "--budget",
+                               f"{GRID_SECONDS}s", "--json"], check=True, stdout=subprocess.PIPE)
+        done[key] = {"run": key, "preset": json.loads(plan.stdout)["preset"]}
+    return {"preset": done[key]["preset"], "compute": "auto"}
+
+
+def grid_rows(done, data):
+    return [(options, in_seconds(done, data, "prose", options))
+            for options in [*GRID, auto_choice(done, data)]]
+
+
+def grid_table(done):
+    """The grid, best first, and what auto takes at the same budget."""
+    lines = ["| options | tokens/s | bits per byte after " + f"{GRID_SECONDS} s |", "|---|---|---|"]
+    if not any(run.startswith("speed of ") for run in done):
+        return ""
+    rows = []
+    for options, run in grid_rows(done, None):
+        run = done.get(key_of("prose", 1, run))
+        auto = "" if options in GRID else "`--preset auto`: "
+        if run:
+            rows.append((run["bits_per_byte"], auto + "`" + " ".join(words(options)) + "`",
+                         done["speed of " + key_of("prose", 1, options)]["tokens_per_s"]))
+    lines += [f"| {name} | {speed:.0f} | {bits:.4f} |" for bits, name, speed in sorted(rows)]
+    return "\n".join(lines) + "\n"
+
+
 def write_tables():
     path = ROOT / "docs" / "recipes.md"
     done = load()
     text = path.read_text()
-    for name, made in (("ingredients", table(done)), ("sizes", size_table(done))):
+    for name, made in (("ingredients", table(done)), ("sizes", size_table(done)),
+                       ("grid", grid_table(done))):
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
         head, _, rest = text.partition(begin)
         text = head + begin + made + end + rest.partition(end)[2]
@@ -161,7 +212,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--text", help="a file of prose, 20 MB or more")
     p.add_argument("--seeds", default="1,2,3")
-    p.add_argument("--only", help="ingredients, or 'sizes', separated by commas")
+    p.add_argument("--only", help="ingredients, 'sizes' or 'grid', separated by commas")
     p.add_argument("--jobs", type=int, default=os.cpu_count())
     p.add_argument("--tables", action="store_true", help="only make docs/recipes.md again")
     a = p.parse_args()
@@ -179,6 +230,9 @@ def main():
             for size in SIZES if not a.only or "sizes" in a.only.split(",") else ():
                 options = size_options(*size)
                 wanted[key_of(text, 1, options)] = (data, text, 1, options)
+        if a.text and (not a.only or "grid" in a.only.split(",")):
+            for _, options in grid_rows(done, a.text):
+                wanted[key_of("prose", 1, options)] = (a.text, "prose", 1, options)
         todo = [job for key, job in wanted.items() if key not in done]
         with concurrent.futures.ThreadPoolExecutor(a.jobs) as pool:
             for i, row in enumerate(pool.map(lambda job: train(*job), todo)):

@@ -19,7 +19,7 @@
  * The three forms of B:  packed panels (the resident copy of a linear map's weight: [panel][K][nr],
  * zero beyond the last column); row-major [K,N], whose slabs are copied; row-major [N,K], whose
  * slabs are transposed. A is read where it lies, unless its rows are so far apart that they fall
- * into the same cache sets, or it is a transpose (weight gradients).
+ * into the same cache sets, or it is a transpose (weight gradients) that many panels read.
  *
  * Operands are floats or pairs of bfloat16 (num_int.h). Pairs are made while packing, so A is then
  * always copied; k counts places of the packed operands, floats or pairs.
@@ -37,6 +37,7 @@ typedef struct product {
     const aa_operands *o;
     size_t M, N, K, n_k;                  /* n_k: places along K */
     a_form a_is; const aa_real *a; size_t lda; aa_real a_scale;
+    size_t a_row, a_k;                    /* A_DIRECT: from row to row, from k to k */
     b_form b_is; const aa_real *b; size_t ldb; aa_real b_scale;
     aa_real *c; size_t ldc;
     bool from_zero;                       /* the chain starts at 0, not at C */
@@ -141,9 +142,9 @@ static void set_a(const share *h, aa_tile *t, size_t block_tile, size_t tile) {
         t->a_row = copy_stride(h);
         t->a_k = 1;
     } else {
-        t->a = p->a + row * p->lda + h->k0;
-        t->a_row = p->lda;
-        t->a_k = 1;
+        t->a = p->a + row * p->a_row + h->k0 * p->a_k;
+        t->a_row = p->a_row;
+        t->a_k = p->a_k;
     }
 }
 
@@ -271,16 +272,30 @@ static void choose_grid(product *p) {
     }
 }
 
+/* Where A may stay: rows a multiple of 4 KiB apart meet in one set of an L1 cache, and copying a
+ * transpose pays only where many panels read the copy. */
+static void choose_a(product *p) {
+    enum { NARROW = 16 };
+    const aa_gemm_shape *s = &p->o->shape;
+    bool colliding = p->lda * sizeof(aa_real) % 4096 == 0;
+    p->a_row = p->lda;
+    p->a_k = 1;
+    if (p->a_is == A_DIRECT) {
+        bool copy = colliding && p->M > s->mr && p->N >= 4 * s->nr;
+        if (p->o->step > 1 || copy) p->a_is = A_COPIED;
+    } else if (p->o->step == 1 && p->a_scale == 1 && !colliding && p->N <= NARROW * s->nr) {
+        p->a_is = A_DIRECT;
+        p->a_row = 1;
+        p->a_k = p->lda;
+    }
+}
+
 static void run_product(aa_cpu *cpu, product *p, const aa_operands *o) {
     if (p->M == 0 || p->N == 0) return;
     p->cpu = cpu;
     p->o = o;
     p->n_k = aa__ceil_div(p->K, o->step);
-    if (p->a_is == A_DIRECT) {
-        /* Rows a multiple of 4 KiB apart meet in one set of an L1 cache. */
-        bool colliding = p->lda * sizeof(aa_real) % 4096 == 0 && p->M > o->shape.mr;
-        if (o->step > 1 || (colliding && p->N >= 4 * o->shape.nr)) p->a_is = A_COPIED;
-    }
+    choose_a(p);
     choose_grid(p);
     aa_pool_run(cpu->pool, p->grid_m * p->grid_n, run_task, p);
 }

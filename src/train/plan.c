@@ -1,9 +1,10 @@
 /* The plan: every size, before anything is taken.
  *
  * Memory is measured by running the real layout code on counting arenas, once per line of the
- * table. Time is predicted from three figures: matrix FLOP against the probed FMA peak, and the
- * elementwise traffic of activations and of the optimizer against memory bandwidth; the two
- * efficiencies below were fitted to measured steps of the presets and are good to about 15 %. */
+ * table. Time is predicted from four figures: the FLOP of linear maps and of attention against the
+ * probed FMA peak, both less efficient where they are narrow, and the elementwise traffic of
+ * activations and of the optimizer. The constants were fitted to measured steps of 64 to 960 wide
+ * models and windows of 128 to 8192 (docs/performance.md) and are good to about 15 %. */
 #include <math.h>
 #include <string.h>
 #include "num/blas.h"
@@ -11,9 +12,12 @@
 #include "train/memory.h"
 #include "train/train.h"
 
-#define MATRIX_EFFICIENCY 0.80            /* of the FMA peak, in the step */
-#define ELEMENT_NS 0.55 /* one thread, per element of the activations, forward and backward */
-#define UPDATE_NS 1.1                     /* one thread, per parameter: clip, AdamW, packing */
+#define LINEAR_EFFICIENCY 0.88            /* of the FMA peak, in the step, of a wide model */
+#define LINEAR_WIDTH 13.0                 /* places of a packed row at which half of it is lost */
+#define ATTENTION_EFFICIENCY 0.60         /* of the float peak, of wide heads */
+#define ATTENTION_WIDTH 5.0
+#define ELEMENT_NS 0.33 /* one thread, per element of the activations, forward and backward */
+#define UPDATE_NS 2.0                     /* one thread, per parameter: clip, AdamW, packing */
 #define HEAD_CHUNK_TOKENS 256             /* logits in flight */
 #define BASE_BYTES ((uint64_t)6 << 20)    /* program, libraries' tables, journal, stacks */
 
@@ -128,11 +132,23 @@ static double element_work(const aa_config *c) {
     return (double)c->layers * block + 3.0 * (double)c->vocab;
 }
 
+/* Seconds of an update's products; step: elements in the place of a float. */
+static double product_s(const aa_plan *p, const aa_config *c, double step) {
+    double tokens = (double)(p->B * p->T), peak = p->peak_gflops * 1e9;
+    double attention = aa_config_flop_forward(c, p->T) - aa_config_flop_forward(c, 0);
+    double linear = LINEAR_EFFICIENCY * (double)c->dim / ((double)c->dim + LINEAR_WIDTH * step);
+    double heads = ATTENTION_EFFICIENCY * (double)c->head_dim /
+                   ((double)c->head_dim + ATTENTION_WIDTH);
+    attention *= 3 * tokens;
+    return (p->flop_per_update - attention) / (peak * linear) + attention / (peak / step * heads);
+}
+
 static void predict_time(aa_plan *p, const aa_job *job) {
     const aa_train_options *o = job->o;
     double threads = (double)p->threads;
     double update_tokens = (double)(p->B * p->T);
-    double update_s = p->flop_per_update / (p->peak_gflops * 1e9 * MATRIX_EFFICIENCY) +
+    double step = job->o->compute == AA_COMPUTE_F32 ? 1 : 2;
+    double update_s = product_s(p, &job->config, step) +
                       element_work(&job->config) * ELEMENT_NS * 1e-9 / threads * update_tokens +
                       (double)p->params * UPDATE_NS * 1e-9 / threads;
     p->predicted_tokens_per_s = update_tokens / update_s;
@@ -231,8 +247,13 @@ void aa_plan_text(const aa_plan *p, const aa_job *job, aa_text *out) {
                        p->predicted_wall_s);
 }
 
+static void json_text(aa_text *out, const char *key, const char *value) {
+    if (!value || !*value) return;
+    aa_text_json_key(out, key);
+    aa_text_json_string(out, value, strlen(value));
+}
+
 void aa_plan_json(const aa_plan *p, const aa_job *job, aa_text *out) {
-    (void)job;
     const struct { const char *key; double value; } rows[] = {
         {"params", (double)p->params},
         {"params_bytes", (double)p->params_bytes},
@@ -261,15 +282,11 @@ void aa_plan_json(const aa_plan *p, const aa_job *job, aa_text *out) {
         aa_text_json_key(out, rows[i].key);
         aa_text_json_real(out, rows[i].value);
     }
-    aa_text_json_key(out, "isa");
-    aa_text_json_string(out, p->isa, strlen(p->isa));
-    aa_text_json_key(out, "compute");
-    aa_text_json_string(out, p->compute, strlen(p->compute));
-    aa_text_json_key(out, "device");
-    aa_text_json_string(out, p->device, strlen(p->device));
-    if (p->blas) {
-        aa_text_json_key(out, "blas");
-        aa_text_json_string(out, p->blas, strlen(p->blas));
-    }
+    json_text(out, "preset", job->preset ? job->preset->name : NULL);
+    json_text(out, "why", job->why);
+    json_text(out, "isa", p->isa);
+    json_text(out, "compute", p->compute);
+    json_text(out, "device", p->device);
+    json_text(out, "blas", p->blas);
     aa_text_add(out, "}\n");
 }
