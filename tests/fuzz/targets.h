@@ -1,8 +1,8 @@
 /* tests/fuzz: the readers of files from outside, one row each.
  *
  * A target reads a file as hostile as it may be. It must come back: with an error or with what it
- * read, which it then uses as far as anybody would. Nothing may be read or written out of bounds, no
- * memory lost, and no more taken at once than a file of this size could account for.
+ * read, which it then uses as far as anybody would. Nothing may be read or written out of bounds,
+ * no memory lost, and no more taken at once than a file of this size could account for.
  *
  *     seeds/NAME/   small good files, which mutation starts from
  *     found/NAME/   files that once did harm
