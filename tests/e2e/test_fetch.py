@@ -8,10 +8,13 @@ import os
 import pathlib
 import random
 import resource
+import shutil
 import signal
+import ssl
+import subprocess
 import time
 
-from e2e import case, check, done, finish, main, refused, run, start
+from e2e import Skip, case, check, done, finish, main, refused, run, start
 from hub import (FINE, NO_IF_RANGE, NO_LENGTH, NO_RANGE, WRONG_PLACE, Hub, always, body, both,
                  claim, drop, etag, git_sha1, redirect, sha256, stall, status)
 
@@ -377,6 +380,24 @@ def redirections():
              env={"HF_TOKEN": token})
         check("authorization" not in elsewhere.log[-1][1], "an address got the hub's token")
     refused(run("fetch", "ann/model", env={"HF_TOKEN": "a\r\nX: y"}), 2, "token")
+
+
+@case
+def unknown_certificates():
+    """Whom nobody vouches for is not asked, and not asked again."""
+    if not shutil.which("openssl"):
+        raise Skip("there is no openssl to make a certificate with")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+                    "-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=127.0.0.1",
+                    "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    with model_hub() as hub:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain("cert.pem", "key.pem")
+        hub.server.socket = context.wrap_socket(hub.server.socket, server_side=True)
+        hub.url = hub.url.replace("http:", "https:")
+        result = fetch(hub, "ann/model", env={"HF_TOKEN": "hf_secret"})
+        refused(result, 1, "certificate")
+        check("again in" not in result.err and not hub.log, "asked all the same", result)
 
 
 @case
