@@ -73,7 +73,7 @@ bool cli_line_read(const char *prompt, aa_text *out);
 aa_status cli_chat(aa_session *s, const aa_chat *chat, const char *system, const char *first,
                    const aa_generation *g, aa_err *err) AA_MUST_USE;
 
-/* The live line of a training run. */
+/* The live line of a training run, or of anything else that takes long. */
 typedef struct cli_progress {
     bool terminal, quiet; int width;
     double last_draw_s, last_line_s;
@@ -83,14 +83,18 @@ typedef struct cli_progress {
 } cli_progress;
 void cli_progress_init(cli_progress *p, bool quiet);
 void cli_progress_release(cli_progress *p);
+/* Whether it is time to fill text and show it; last: the end is always shown on a terminal. */
+bool cli_progress_due(cli_progress *p, bool last);
+void cli_progress_show(cli_progress *p);
+void cli_duration(double s, char *out, size_t n);
 void cli_progress_step(void *ctx, const aa_train_progress *t);
 void cli_progress_eval(void *ctx, const aa_train_progress *t, const aa_eval_result *r, bool best);
 void cli_progress_sample(void *ctx, uint64_t step, const aa_text *text);
 void cli_progress_message(void *ctx, const char *line);
 bool cli_progress_stop(void *ctx);
 
-extern const cli_command cli_train, cli_plan, cli_generate, cli_eval, cli_info, cli_verify,
-    cli_report, cli_tokenizer_train, cli_tokenizer_encode, cli_tokenizer_decode,
+extern const cli_command cli_train, cli_plan, cli_generate, cli_eval, cli_fetch, cli_info,
+    cli_verify, cli_report, cli_tokenizer_train, cli_tokenizer_encode, cli_tokenizer_decode,
     cli_tokenizer_convert, cli_tokenizer_chat, cli_data_tokenize, cli_data_inspect,
     cli_data_stories, cli_data_batches, cli_bench_step, cli_bench_gemm, cli_bench_decode;
 

@@ -118,6 +118,19 @@ static aa_status read_piece(reader *r, const char *key, const json_t *value, cha
         r->name, key);
 }
 
+/* A table has a place for every id up to the largest, so a large one in a small file is refused. */
+static aa_status check_holes(const reader *r, size_t n_vocab) {
+    enum { ALWAYS = 16384 };
+    size_t n_ids = json_object_size(r->vocab) + r->spec.n_added;
+    for (size_t i = 0; i < r->spec.n_added; i++)
+        if ((size_t)r->added[i].id >= n_vocab) n_vocab = (size_t)r->added[i].id + 1;
+    if (n_vocab <= n_ids + n_ids / 2 + ALWAYS) return AA_OK;
+    return aa_fail(r->err, AA_EFORMAT,
+                   "%s: the largest id is %zu, but only %zu pieces are there; ids must have few "
+                   "gaps",
+                   r->name, n_vocab - 1, n_ids);
+}
+
 static aa_status read_vocab(reader *r) {
     const char *key;
     json_t *value;
@@ -131,6 +144,7 @@ static aa_status read_vocab(reader *r) {
         if ((size_t)id >= n_vocab) n_vocab = (size_t)id + 1;
         n_bytes += strlen(key);
     }
+    AA_TRY(check_holes(r, n_vocab));
     char *bytes = aa_arena_alloc(&r->arena, n_bytes, 1);
     r->piece = aa_arena_alloc(&r->arena, n_vocab, sizeof *r->piece);
     r->piece_len = aa_arena_alloc(&r->arena, n_vocab, sizeof *r->piece_len);

@@ -50,9 +50,9 @@ void aa__kv_append(aa_kv *kv, aa_cpu *cpu, int layer, aa_attention *at, const aa
     at->ld_k = at->ld_v = kv->width;
 }
 
-aa_status aa_model_extend(aa_model *m, aa_backend *be, aa_activations *a, aa_kv *kv,
-                          const int32_t *ids, size_t n, aa_real *logits, aa_err *err) {
-    const size_t C = (size_t)m->config.dim;
+/* The pass over n more ids, up to the final norm. */
+static aa_status extend(aa_model *m, aa_backend *be, aa_activations *a, aa_kv *kv,
+                        const int32_t *ids, const int32_t *targets, size_t n, aa_err *err) {
     const size_t room = (kv->capacity < m->n_pos ? kv->capacity : m->n_pos) - kv->len;
 
     aa_assert(n >= 1 && n <= a->max_rows);
@@ -60,9 +60,22 @@ aa_status aa_model_extend(aa_model *m, aa_backend *be, aa_activations *a, aa_kv 
         return aa_fail(err, AA_EUSAGE,
                        "%zu tokens do not fit: the context holds %zu, %zu are in use", n,
                        kv->len + room, kv->len);
-    AA_TRY(aa__check_ids(m, ids, NULL, n, err));
+    AA_TRY(aa__check_ids(m, ids, targets, n, err));
     aa__activations_begin(a, 1, n, kv->len, kv);
     AA_TRY(aa__model_forward(m, be, a, ids, err));
     kv->len += n;
-    return aa__head_forward(m, be, a, logits, a->n_final + (n - 1) * C, 1, err);
+    return AA_OK;
+}
+
+aa_status aa_model_extend(aa_model *m, aa_backend *be, aa_activations *a, aa_kv *kv,
+                          const int32_t *ids, size_t n, aa_real *logits, aa_err *err) {
+    AA_TRY(extend(m, be, a, kv, ids, NULL, n, err));
+    return aa__head_forward(m, be, a, logits, a->n_final + (n - 1) * (size_t)m->config.dim, 1, err);
+}
+
+aa_status aa_model_extend_loss(aa_model *m, aa_backend *be, aa_activations *a, aa_kv *kv,
+                               const int32_t *ids, const int32_t *targets, size_t n, aa_real *loss,
+                               aa_err *err) {
+    AA_TRY(extend(m, be, a, kv, ids, targets, n, err));
+    return aa__head_loss(m, be, a, targets, loss, err);
 }

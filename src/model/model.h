@@ -131,5 +131,9 @@ aa_status aa_kv_init(aa_kv *kv, const aa_model *m, size_t capacity, bool half, a
  * [V]. activations made with max_B = 1, T >= n, pass EVAL. */
 aa_status aa_model_extend(aa_model *m, aa_backend *be, aa_activations *a, aa_kv *kv,
                           const int32_t *ids, size_t n, aa_real *logits, aa_err *err) AA_MUST_USE;
+/* Reads n more ids and gives the loss of each one's target instead, loss[n]. */
+aa_status aa_model_extend_loss(aa_model *m, aa_backend *be, aa_activations *a, aa_kv *kv,
+                               const int32_t *ids, const int32_t *targets, size_t n, aa_real *loss,
+                               aa_err *err) AA_MUST_USE;
 
 #endif
