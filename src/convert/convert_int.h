@@ -15,6 +15,8 @@
 
 /* Opens dir (which holds a config.json) as a source; s is zeroed and has its path. */
 aa_status aa__hf_open(aa_source *s, const char *dir, aa_err *err) AA_MUST_USE;
+/* Opens a file of that format. */
+aa_status aa__gguf_open(aa_source *s, const char *path, aa_err *err) AA_MUST_USE;
 
 /* Whether the tensor has a row for each id. */
 static inline bool aa__is_by_id(const aa_tensor *t) {

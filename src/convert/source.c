@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "convert/convert_int.h"
+#include "formats/gguf.h"
 
 aa_status aa__kind_of(aa_sys_kind *out, const char *dir, const char *name, aa_err *err) {
     aa_sys_info info;
@@ -45,18 +46,10 @@ static aa_status follow_links(const char *run, char **out, aa_err *err) {
     return AA_OK;
 }
 
-/* The directory with the config.json that path means. */
+/* The directory with the config.json that path, a directory, means. */
 static aa_status resolve(const char *path, char **out, aa_err *err) {
-    aa_sys_info info;
     aa_sys_kind config, journal;
-    int no = aa_sys_stat(&info, path);
 
-    if (no) return aa_fail_errno(err, no, "cannot open", path);
-    if (info.kind == AA_SYS_ABSENT)
-        return aa_fail(err, AA_ENOTFOUND, "there is no model '%s'", path);
-    if (info.kind != AA_SYS_DIR)
-        return aa_fail(err, AA_EUNSUPPORTED, "'%s' is a file; a model is a run directory or a "
-                       "directory with config.json and model.safetensors: give that", path);
     AA_TRY(aa__kind_of(&config, path, AA__HF_CONFIG, err));
     if (config == AA_SYS_FILE) {
         *out = aa_heap_strdup(path);
@@ -71,12 +64,46 @@ static aa_status resolve(const char *path, char **out, aa_err *err) {
                    "checkpoint `best` or `last`", path);
 }
 
-aa_status aa_source_open(aa_source **out, const char *path, aa_err *err) {
-    aa_source *s = aa_heap_alloc(1, sizeof *s);
+/* Formats that are one file, told by how it begins. */
+static const struct {
+    const char *magic;
+    aa_status (*open)(aa_source *s, const char *path, aa_err *err);
+} formats[] = {{AA_GGUF_MAGIC, aa__gguf_open}};
 
+static aa_status open_file(aa_source *s, const char *path, aa_err *err) {
+    aa_sys_map map;
+
+    s->path = aa_heap_strdup(path);
+    if (!s->path) return aa_fail_memory(err, "a path", strlen(path));
+    AA_TRY(aa_map_open(&map, path, err));
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        size_t n = strlen(formats[i].magic);
+
+        if (map.size_bytes < n || memcmp(map.data, formats[i].magic, n) != 0) continue;
+        aa_sys_map_close(&map);
+        return formats[i].open(s, path, err);
+    }
+    aa_sys_map_close(&map);
+    return aa_fail(err, AA_EUNSUPPORTED, "'%s' is a file of another kind; a model is a GGUF file, "
+                   "a run directory, or a directory with config.json and model.safetensors: give "
+                   "that", path);
+}
+
+static aa_status open_directory(aa_source *s, const char *path, aa_err *err) {
+    AA_TRY(resolve(path, &s->path, err));
+    return aa__hf_open(s, s->path, err);
+}
+
+aa_status aa_source_open(aa_source **out, const char *path, aa_err *err) {
+    aa_sys_info info;
+    int no = aa_sys_stat(&info, path);
+
+    if (no) return aa_fail_errno(err, no, "cannot open", path);
+    if (info.kind == AA_SYS_ABSENT)
+        return aa_fail(err, AA_ENOTFOUND, "there is no model '%s'", path);
+    aa_source *s = aa_heap_alloc(1, sizeof *s);
     if (!s) return aa_fail_memory(err, "a model source", sizeof *s);
-    aa_status st = resolve(path, &s->path, err);
-    if (!st) st = aa__hf_open(s, s->path, err);
+    aa_status st = (info.kind == AA_SYS_DIR ? open_directory : open_file)(s, path, err);
     if (st) aa_source_close(s);
     else *out = s;
     return st;
