@@ -10,7 +10,7 @@
 
 static const cli_command *const commands[] = {
     &cli_train, &cli_plan, &cli_generate, &cli_eval, &cli_report, &cli_info, &cli_verify,
-    &cli_fetch, &cli_tokenizer_train, &cli_tokenizer_encode, &cli_tokenizer_decode,
+    &cli_convert, &cli_fetch, &cli_tokenizer_train, &cli_tokenizer_encode, &cli_tokenizer_decode,
     &cli_tokenizer_convert, &cli_tokenizer_chat,
     &cli_data_tokenize, &cli_data_inspect, &cli_data_stories, &cli_data_batches,
     &cli_bench_step, &cli_bench_gemm, &cli_bench_decode,

@@ -466,6 +466,7 @@ aa_status aa__gguf_open(aa_source *s, const char *path, aa_err *err) {
     s->close = gguf_close;
     s->format = "gguf";
     s->find = gguf_find;
+    s->mapped = true;
     s->tokenizer = gguf_tokenizer;
     s->check_all_read = gguf_check_all_read;
     AA_TRY(aa_gguf_open(&self->file, path, err));

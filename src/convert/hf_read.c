@@ -337,6 +337,7 @@ aa_status aa__hf_open(aa_source *s, const char *dir, aa_err *err) {
     s->close = hf_close;
     s->format = "huggingface";
     s->find = hf_find;
+    s->mapped = true;
     s->tokenizer = hf_tokenizer;
     s->check_all_read = hf_check_all_read;
     AA_TRY(read_config(s, dir, err));

@@ -28,6 +28,7 @@ struct aa_source {
     /* The matrix named as the row is, its shape compared with the row's (token tables have
      * full_vocab rows); valid until close. AA_ENOTFOUND if the file lacks it. */
     aa_status (*find)(aa_source *s, const aa_tensor *row, aa_stored *out, aa_err *err);
+    bool mapped;                         /* ... and in mapped files: aa_sys_map_drop is harmless */
     /* NULL unless there is a tokenizer_path. */
     aa_status (*tokenizer)(aa_source *s, aa_tokenizer **out, aa_err *err);
     /* After every row was found: fails if the file holds weights nobody asked for (may be NULL). */

@@ -55,6 +55,11 @@ void aa_sys_map_close(aa_sys_map *map) {
     *map = (aa_sys_map){0};
 }
 
+void aa_sys_map_drop(const void *p, size_t size_bytes) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)p / page * page;
+    (void)madvise((void *)begin, (uintptr_t)p + size_bytes - begin, MADV_DONTNEED);
+}
+
 int aa_sys_stat(aa_sys_info *out, const char *path) {
     struct stat st;
     if (stat(path, &st)) {

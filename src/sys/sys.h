@@ -19,6 +19,8 @@ typedef struct aa_sys_map { const unsigned char *data; size_t size_bytes; } aa_s
 /* Maps a whole regular file read-only. An empty file maps to {NULL, 0}. A directory is EISDIR. */
 int  aa_sys_map_open(aa_sys_map *out, const char *path);
 void aa_sys_map_close(aa_sys_map *map);
+/* Lets memory go that part of a mapping takes; touched again, it is read again. */
+void aa_sys_map_drop(const void *p, size_t size_bytes);
 
 typedef enum { AA_SYS_ABSENT, AA_SYS_FILE, AA_SYS_DIR, AA_SYS_OTHER } aa_sys_kind;
 
