@@ -20,6 +20,7 @@
 
 #define CHUNK_VALUES ((size_t)1 << 20)   /* converted at a time: 4 MiB of floats */
 #define F16_MOST 65504
+enum { MOSTLY_Q4_K_M = 15 };             /* general.file_type of the mixture */
 
 typedef struct entry {                   /* a tensor of the file */
     char name[AA__GGUF_NAME];
@@ -238,26 +239,12 @@ static aa_status put_tokenizer(const writer *w, aa_gguf_header *h, aa_err *err) 
     return st;
 }
 
-/* All but what is written anew. */
-static void copy_keys(const aa_gguf *from, aa_gguf_header *h) {
-    static const char *const own[] = {"general.alignment", "general.file_type",
-                                      "general.quantization_version", "split.no", "split.count",
-                                      "split.tensors.count"};
-    for (size_t i = 0; i < from->n_keys; i++) {
-        bool skip = false;
-
-        for (size_t j = 0; j < sizeof own / sizeof *own; j++)
-            skip |= &from->keys[i] == aa_gguf_find_key(from, own[j]);
-        if (!skip) aa_gguf_put_key(h, &from->keys[i]);
-    }
-}
-
 /* What most of the weights are. */
 static int file_type(const writer *w) {
     uint64_t n[AA_TYPE_COUNT] = {0};
     int most = AA_TYPE_F32;
 
-    if (w->o->mixed) return 15;                          /* mostly Q4_K_M */
+    if (w->o->mixed) return MOSTLY_Q4_K_M;
     if (w->o->type != AA_TYPE_COUNT) return aa__gguf_file_type(w->o->type);
     for (size_t i = 0; i < w->n; i++)
         if (!w->entries[i].vector)
@@ -267,18 +254,41 @@ static int file_type(const writer *w) {
     return aa__gguf_file_type((aa_type)most);
 }
 
-static aa_status put_keys(const writer *w, const char *path, aa_gguf_header *h, aa_err *err) {
-    const aa_gguf *from = strcmp(w->s->format, "gguf") == 0 ? aa__gguf_of(w->s) : NULL;
-    const aa_gguf_key *had = from ? aa_gguf_find_key(from, "general.file_type") : NULL;
+static void put_types(const writer *w, aa_gguf_header *h) {
     bool quantised = false;
 
     for (size_t i = 0; i < w->n; i++) quantised |= aa_type_block(w->entries[i].to) > 1;
-    if (from) copy_keys(from, h);
-    else AA_TRY(put_general(w, path, h, err));
-    if (had && w->o->type == AA_TYPE_COUNT) aa_gguf_put_key(h, had);
-    else aa_gguf_put_int(h, "general.file_type", AA_GGUF_U32, file_type(w));
+    aa_gguf_put_int(h, "general.file_type", AA_GGUF_U32, file_type(w));
     if (quantised) aa_gguf_put_int(h, "general.quantization_version", AA_GGUF_U32, 2);
-    if (from) return AA_OK;
+}
+
+/* All keys but those that depend on what is written: how it is aligned and split, and, unless all
+ * stays as it is, the types. */
+static void copy_keys(const writer *w, const aa_gguf *from, aa_gguf_header *h) {
+    static const char *const own[] = {"general.alignment", "split.no", "split.count",
+                                      "split.tensors.count", "general.file_type",
+                                      "general.quantization_version"};
+    const aa_gguf_key *skip[sizeof own / sizeof *own];
+    bool keep = w->o->type == AA_TYPE_COUNT && aa_gguf_find_key(from, "general.file_type");
+    size_t n_skip = keep ? 4 : 6;
+
+    for (size_t j = 0; j < n_skip; j++) skip[j] = aa_gguf_find_key(from, own[j]);
+    for (size_t i = 0; i < from->n_keys; i++) {
+        bool skipped = false;
+
+        for (size_t j = 0; j < n_skip; j++) skipped |= skip[j] == &from->keys[i];
+        if (!skipped) aa_gguf_put_key(h, &from->keys[i]);
+    }
+    if (!keep) put_types(w, h);
+}
+
+static aa_status put_keys(const writer *w, const char *path, aa_gguf_header *h, aa_err *err) {
+    if (strcmp(w->s->format, "gguf") == 0) {
+        copy_keys(w, aa__gguf_of(w->s), h);
+        return AA_OK;
+    }
+    AA_TRY(put_general(w, path, h, err));
+    put_types(w, h);
     put_config(w, h);
     return put_tokenizer(w, h, err);
 }
