@@ -340,7 +340,7 @@ static aa_status place_data(cursor *c, part *p) {
     uint64_t skip = padded(at, p->alignment) - at;
     const unsigned char *ignored;
 
-    if (p->g.n_tensors == 0) return AA_OK;
+    if (p->g.n_tensors == 0 && skip > c->left) skip = c->left;
     AA_TRY(take(c, skip, "the padding before the data", &ignored));
     for (size_t i = 0; i < p->g.n_tensors; i++) {
         aa_gguf_tensor *t = &p->g.tensors[i];
