@@ -168,8 +168,8 @@ static void test_types(void **state) {
         {AA_TYPE_Q8_0, false, 5e-3, AA_TYPE_Q8_0, AA_TYPE_Q8_0, AA_TYPE_Q8_0, AA_TYPE_Q8_0},
         {AA_TYPE_Q4_0, false, 0.14, AA_TYPE_Q4_0, AA_TYPE_Q4_0, AA_TYPE_Q4_0, AA_TYPE_Q8_0},
         /* Rows of 64 are too short for blocks of 256. */
-        {AA_TYPE_Q4_K, false, 0.1, AA_TYPE_Q5_0, AA_TYPE_Q4_K, AA_TYPE_Q4_K, AA_TYPE_Q8_0},
-        {AA_TYPE_Q4_K, true, 0.1, AA_TYPE_Q5_0, AA_TYPE_Q4_K, AA_TYPE_Q6_K, AA_TYPE_Q8_0},
+        {AA_TYPE_Q4_K, false, 0.12, AA_TYPE_Q5_0, AA_TYPE_Q4_K, AA_TYPE_Q4_K, AA_TYPE_Q8_0},
+        {AA_TYPE_Q4_K, true, 0.12, AA_TYPE_Q5_0, AA_TYPE_Q4_K, AA_TYPE_Q6_K, AA_TYPE_Q8_0},
         {AA_TYPE_Q6_K, false, 0.04, AA_TYPE_Q8_0, AA_TYPE_Q6_K, AA_TYPE_Q6_K, AA_TYPE_Q8_0},
     };
     aa_source *from = toy_source(&base);
