@@ -395,7 +395,8 @@ static aa_status get_by_token(const aa_source *s, const char *name, aa_gguf_kind
     const aa_gguf_key *k = aa_gguf_find_key(aa__gguf_of(s), name);
 
     if (!k) return AA_OK;
-    if (!k->array || k->kind != kind) return wrong_kind(s, k, "an array of 4-byte numbers", err);
+    if (!k->array || k->kind != kind)
+        return wrong_kind(s, k, kind == AA_GGUF_F32 ? "an array of f32" : "an array of i32", err);
     if (k->n != n)
         return aa_fail(err, AA_EFORMAT, "'%s': key '%s' has %llu entries for %zu tokens", s->path,
                        name, (unsigned long long)k->n, n);

@@ -183,7 +183,7 @@ aa_status aa_source_tokenizer(aa_source *s, aa_tokenizer **out, aa_err *err) {
     if (n > s->full_vocab) {
         aa_tokenizer_free(t);
         if (!s->tokenizer_path)
-            return aa_fail(err, AA_ENOTFOUND, "'%s' has no tokenizer.json, and its vocabulary of "
+            return aa_fail(err, AA_ENOTFOUND, "'%s' has no tokenizer, and its vocabulary of "
                            "%zu ids is too small for bytes, which take %zu", s->path,
                            s->full_vocab, n);
         return aa_fail(err, AA_EFORMAT, "'%s' has %zu ids, but the model beside it only %zu",

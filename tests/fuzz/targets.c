@@ -137,6 +137,7 @@ static void read_index(const char *path) {
 
 const fuzz_target fuzz_targets[] = {
     {"safetensors", "model.safetensors", read_safetensors},
+    {"gguf", "model.gguf", read_model},
     {"config", "config.json", read_config},
     {"tokenizer", "tokenizer.json", read_tokenizer},
     {"run", "run.json", read_run},
