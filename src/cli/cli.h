@@ -94,8 +94,9 @@ void cli_progress_message(void *ctx, const char *line);
 bool cli_progress_stop(void *ctx);
 
 extern const cli_command cli_train, cli_plan, cli_generate, cli_eval, cli_convert, cli_fetch,
-    cli_info, cli_verify, cli_report, cli_tokenizer_train, cli_tokenizer_encode, cli_tokenizer_decode,
-    cli_tokenizer_convert, cli_tokenizer_chat, cli_data_tokenize, cli_data_inspect,
-    cli_data_stories, cli_data_batches, cli_bench_step, cli_bench_gemm, cli_bench_decode;
+    cli_info, cli_verify, cli_report, cli_tokenizer_train, cli_tokenizer_encode,
+    cli_tokenizer_decode, cli_tokenizer_convert, cli_tokenizer_chat, cli_data_tokenize,
+    cli_data_inspect, cli_data_stories, cli_data_batches, cli_bench_step, cli_bench_gemm,
+    cli_bench_decode;
 
 #endif

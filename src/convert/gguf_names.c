@@ -4,7 +4,7 @@
 #include <string.h>
 #include "convert/gguf_int.h"
 
-/* ---- tensors: the names between "model.layers.N." or "blk.N." and ".weight" or ".bias" -------- */
+/* ---- tensors: between "model.layers.N." or "blk.N." and ".weight" or ".bias" ----------------- */
 
 static const struct { const char *ours, *theirs; } outer[] = {
     {"model.embed_tokens", "token_embd"}, {"model.norm", "output_norm"}, {"lm_head", "output"},

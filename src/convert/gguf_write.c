@@ -89,7 +89,7 @@ static aa_status add_entry(writer *w, const aa_tensor *row, aa_err *err) {
     e->paired = aa__gguf_paired(&w->config, row->name);
     e->mapped = w->s->mapped;
     e->to = fitting_type(wanted_type(w, row, e->from.type), e->from.cols);
-    if (e->vector && aa_type_block(e->from.type) == 1)       /* rows of one element can be ordered */
+    if (e->vector && aa_type_block(e->from.type) == 1)   /* rows of one element can be ordered */
         e->from.rows *= e->from.cols, e->from.cols = 1;
     w->n++;
     return AA_OK;

@@ -2,9 +2,9 @@
  *
  * Its templates are Go's, in which .System, .Prompt and .Response stand for one turn; the model's
  * is Jinja's, for a whole conversation. There is no translator here: a conversation is rendered by
- * what we know of the model's format (data/chat.h), with marks for what is said, and cut apart. What
- * comes before the first answer is a turn with a system prompt, what lies between the first answer
- * and the second one is a turn without.
+ * what we know of the model's format (data/chat.h), with marks for what is said, and cut apart.
+ * What comes before the first answer is a turn with a system prompt, what lies between the first
+ * answer and the second one is a turn without.
  */
 #include <stdio.h>
 #include <string.h>
@@ -59,8 +59,8 @@ static aa_status add_system(const aa_chat *chat, aa_text *out, aa_err *err) {
     return st;
 }
 
-/* bos: what the conversation begins with and Ollama adds by itself. Line feeds between an answer and
- * the next turn belong to the answer. */
+/* bos: what the conversation begins with and Ollama adds by itself. Line feeds between an answer
+ * and the next turn belong to the answer. */
 static aa_status add_template(const aa_chat *chat, const char *bos, aa_text *out, aa_err *err) {
     const aa_chat_message m[] = {{AA_CHAT_SYSTEM, SYSTEM}, {AA_CHAT_USER, PROMPT},
                                  {AA_CHAT_ASSISTANT, ANSWER}, {AA_CHAT_USER, PROMPT}};
@@ -104,7 +104,8 @@ static aa_status make(aa_text *out, const char *gguf_path, aa_source *s, aa_err 
     if (!aa_chat_new(&chat, s->chat_template, t, &unknown)) {
         int32_t id = aa_tokenizer_bos(t);
 
-        if (id >= 0 && aa_tokenizer_add_bos(t)) st = aa_decode(t, &id, 1, AA_DECODE_SPECIALS, &bos, err);
+        if (id >= 0 && aa_tokenizer_add_bos(t))
+            st = aa_decode(t, &id, 1, AA_DECODE_SPECIALS, &bos, err);
         if (!st) st = add_template(chat, bos.len ? bos.data : "", out, err);
         if (!st && !add_system(chat, out, &unknown) && aa_chat_end(chat))
             aa_text_printf(out, "PARAMETER stop \"%s\"\n", aa_chat_end(chat));

@@ -22,11 +22,11 @@ enum {
 };
 
 static const struct { const char *name; size_t size; } kinds[AA_GGUF_KIND_COUNT] = {
-    [AA_GGUF_U8] = {"u8", 1},     [AA_GGUF_I8] = {"i8", 1},         [AA_GGUF_U16] = {"u16", 2},
-    [AA_GGUF_I16] = {"i16", 2},   [AA_GGUF_U32] = {"u32", 4},       [AA_GGUF_I32] = {"i32", 4},
-    [AA_GGUF_F32] = {"f32", 4},   [AA_GGUF_BOOL] = {"bool", 1},     [AA_GGUF_U64] = {"u64", 8},
-    [AA_GGUF_I64] = {"i64", 8},   [AA_GGUF_F64] = {"f64", 8},       [AA_GGUF_STRING] = {"string", 0},
-    [AA_GGUF_ARRAY] = {"array", 0},
+    [AA_GGUF_U8] = {"u8", 1},          [AA_GGUF_I8] = {"i8", 1},         [AA_GGUF_U16] = {"u16", 2},
+    [AA_GGUF_I16] = {"i16", 2},        [AA_GGUF_U32] = {"u32", 4},       [AA_GGUF_I32] = {"i32", 4},
+    [AA_GGUF_F32] = {"f32", 4},        [AA_GGUF_BOOL] = {"bool", 1},     [AA_GGUF_U64] = {"u64", 8},
+    [AA_GGUF_I64] = {"i64", 8},        [AA_GGUF_F64] = {"f64", 8},
+    [AA_GGUF_STRING] = {"string", 0},  [AA_GGUF_ARRAY] = {"array", 0},
 };
 
 const char *aa_gguf_kind_name(aa_gguf_kind kind) {

@@ -68,7 +68,7 @@ bool aa_gguf_bool(const aa_gguf_key *k, uint64_t i, bool *out);
 /* The string at *at, which begins as k->data and becomes the place of the next one. */
 aa_gguf_name aa_gguf_string(const unsigned char **at);
 
-/* ---- writing: declare everything, then stream the data of the tensors in the same order ------- */
+/* ---- writing: declare everything, then stream the tensors' data in the same order ------------ */
 
 typedef struct aa_gguf_header { aa_text keys, tensors; uint64_t n_keys, n_tensors, at; }
     aa_gguf_header;                          /* {0} is empty; running out of memory is sticky */

@@ -103,7 +103,7 @@ def same_ids(model, text, ids, where):
 # ---- every bit -----------------------------------------------------------------------------------
 
 def paired(rows, n_heads):
-    """Rows of heads as arch llama has them, neighbours being a rotary pair (llama.cpp's converter)."""
+    """Rows of heads as arch llama has them: neighbours are a rotary pair (its converter)."""
     shape = rows.shape
     return (rows.reshape(n_heads, 2, shape[0] // n_heads // 2, *shape[1:])
             .swapaxes(1, 2).reshape(shape))

@@ -278,7 +278,7 @@ typedef struct foreign {
 
 static const foreign others[] = {
     {.key = "general.architecture", .text = "gpt2", .message = "'gpt2'"},
-    {.key = "general.architecture", .text = "qwen2", .message = "lacks the key 'qwen2.block_count'"},
+    {.key = "general.architecture", .text = "qwen2", .message = "'qwen2.block_count'"},
     {.key = "general.architecture", .kind = AA_GGUF_U32, .number = 1, .message = "a string"},
     {.key = "general.type", .text = "adapter", .message = "'adapter'"},
     {.drop = "general.type"},
@@ -288,12 +288,12 @@ static const foreign others[] = {
     {.drop = "llama.block_count", .message = "llama.block_count"},
     {.drop = "llama.attention.layer_norm_rms_epsilon", .message = "rms_epsilon"},
     {.key = "llama.block_count", .kind = AA_GGUF_F32, .number = 2, .message = "whole number"},
-    {.key = "llama.block_count", .kind = AA_GGUF_I32, .number = -2, .message = "block_count' is -2"},
+    {.key = "llama.block_count", .kind = AA_GGUF_I32, .number = -2, .message = "is -2"},
     {.key = "llama.block_count", .kind = AA_GGUF_U64, .number = 2},
     {.key = "llama.block_count", .kind = AA_GGUF_U32, .number = 3, .message = "blk.2.attn_norm"},
     {.key = "llama.block_count", .kind = AA_GGUF_U32, .number = 1, .message = "'blk.1."},
     {.key = "llama.block_count", .kind = AA_GGUF_U32, .number = 1e9, .message = "layers"},
-    {.key = "llama.vocab_size", .kind = AA_GGUF_U32, .number = 256, .message = "vocab_size' is 256"},
+    {.key = "llama.vocab_size", .kind = AA_GGUF_U32, .number = 256, .message = "is 256"},
     {.key = "llama.attention.value_length", .kind = AA_GGUF_U32, .number = 8,
      .message = "value_length' is 8"},
     {.key = "llama.rope.dimension_count", .kind = AA_GGUF_U32, .number = 8, .message = "is 8"},
@@ -309,7 +309,7 @@ static const foreign others[] = {
     {.key = "llama.rope.scaling.type", .text = "none"},
     {.key = "tokenizer.chat_template", .kind = AA_GGUF_U8, .number = 1, .message = "a string"},
     {.tensor = "blk.0.attn_gate.weight", .dims = {64, 4}, .message = "'blk.0.attn_gate.weight'"},
-    {.tensor = "output.weight", .dims = {64, 258}, .message = "[64,258]; by the keys it is [64,257]"},
+    {.tensor = "output.weight", .dims = {64, 258}, .message = "[64,258]; by"},
     {.tensor = "rope_freqs.weight", .dims = {9, 0}, .message = "must be 8 numbers"},
     {.tensor = "rope_freqs.weight", .dims = {8, 0}, .message = "frequency"},
 };
