@@ -213,11 +213,12 @@ static aa_status run_info(cli_call *call, aa_err *err) {
         return is_run ? run_directory(call, path, err) : model(call, path, err);
     }
     if (ends_with(path, ".safetensors")) return safetensors(call, path, err);
+    if (ends_with(path, ".gguf")) return model(call, path, err);
     if (ends_with(path, ".jsonl")) return run_directory(call, path, err);
     if (ends_with(path, ".json")) return tokenizer(call, path, err);
     if (aa_tokens_is_file(path)) return tokens(call, path, err);
     return aa_fail(err, AA_EUNSUPPORTED,
-                   "'%s' is none of: run or model directory, .safetensors, tokenizer .json, "
+                   "'%s' is none of: run or model directory, .gguf, .safetensors, tokenizer .json, "
                    "journal .jsonl, token file",
                    path);
 }

@@ -26,6 +26,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 import e2e
+import tokenizer
 from e2e import Skip, case, check, done, main, refused, run
 
 e2e.CASES.clear()                             # those of hf.py are its own
@@ -247,6 +248,26 @@ def what_llama_cpp_has_not_is_refused():
     check(not os.path.exists("b.gguf") and not os.path.exists("r.gguf"), "a file was written")
 
 
+@case
+def sentencepiece_vocabulary():
+    """A tokenizer.json of a SentencePiece model becomes GGUF's kind "llama", and is read back."""
+    import spm                                # which needs a package more
+    folder, text = pathlib.Path("spm").absolute(), tokenizer.mixed(5, 200_000).replace("\0", "")
+    folder.mkdir()
+    rows = spm.pieces(spm.train(folder, text))
+    library = spm.library_json(folder / "tokenizer.json", rows)
+    random_model(LlamaForCausalLM, LlamaConfig(**{**SHAPE, "vocab_size": len(rows) + 6})
+                 ).save_pretrained(folder)
+    convert(folder, "spm.gguf")
+    llama, ids = open_in_llama("spm.gguf"), library.encode(text).ids
+    check(llama.tokenize(text.encode(), add_bos=False) == ids, "llama.cpp encodes otherwise")
+    pathlib.Path("spm.txt").write_text(text, encoding="utf-8", newline="")
+    ours = done("tokenizer", "encode", "--tokenizer", "spm.gguf", "--data", "spm.txt", "--json")
+    check(ours.json()["ids"] == ids, "autoane encodes its own GGUF otherwise")
+    check(keys("spm.gguf")["tokenizer.ggml.model"] == "llama", "the kind of vocabulary")
+    same_logits("spm.gguf", llama, 2e-2)
+
+
 # ---- models of ours ------------------------------------------------------------------------------
 
 @case
@@ -309,6 +330,33 @@ def smollm2_is_kept():
                 for p in (source, path))
         check(a == b, f"{path}: other keys: {a.keys() ^ b.keys()}")
     check(open_in_llama(f"split-00001-of-0000{n}.gguf").n_vocab() == 49152, "the split file")
+
+
+@case
+def smollm2_in_floats():
+    """transformers on the gguf package's values of the file, and ours computed in floats."""
+    config = LlamaConfig(hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
+                         num_attention_heads=9, num_key_value_heads=3, vocab_size=49152,
+                         max_position_embeddings=8192, rms_norm_eps=1e-5, rope_theta=1e5,
+                         tie_word_embeddings=True)
+    model = LlamaForCausalLM(config).eval()
+    found = tensors(smollm2())
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    with torch.no_grad():
+        for key, weight in model.named_parameters():
+            t = found[names.get_name(key, try_suffixes=(".weight",))]
+            data = values(t).reshape(weight.shape)
+            if ".q_proj." in key or ".k_proj." in key:           # the inverse of paired()
+                data = data.reshape(-1, 32, 2, 576).swapaxes(1, 2).reshape(weight.shape)
+            weight.copy_(torch.tensor(data))
+        for prompt in ("The capital of France is", PROMPT):
+            done("generate", smollm2(), "--prompt", prompt, "--tokens", "1", "--compute", "f32",
+                 "--logits", "l.safetensors")
+            ours = load_file("l.safetensors")
+            theirs = model(torch.tensor(ours["ids"].astype(np.int64))[None]).logits[0, -1].numpy()
+            off = np.abs(ours["logits"] - theirs).max()
+            check(off <= 2e-4, f"logits differ by {off:.1e} from transformers'")
+            print(f"   logits within {off:.1e} of transformers'")
 
 
 @case
