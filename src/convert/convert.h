@@ -24,8 +24,8 @@ typedef struct aa_gguf_options {
 aa_status aa_gguf_write(const char *path, aa_source *s, const aa_gguf_options *o,
                         aa_err *err) AA_MUST_USE;
 
-/* Writes the Modelfile of Ollama beside a GGUF file, unless a Modelfile of somebody else is there.
- * *out_written tells. */
+/* Writes the Modelfile of Ollama beside a GGUF file, unless a Modelfile of somebody else is there,
+ * or the model is in several files, which Ollama does not take. *out_written tells. */
 aa_status aa_ollama_write(const char *gguf_path, aa_source *s, bool *out_written,
                           aa_err *err) AA_MUST_USE;
 

@@ -6,9 +6,12 @@
 
 /* ---- tensors: between "model.layers.N." or "blk.N." and ".weight" or ".bias" ----------------- */
 
-static const struct { const char *ours, *theirs; } outer[] = {
+enum { OURS, THEIRS };
+
+static const char *const outer[][2] = {
     {"model.embed_tokens", "token_embd"}, {"model.norm", "output_norm"}, {"lm_head", "output"},
-}, inner[] = {
+};
+static const char *const inner[][2] = {
     {"input_layernorm", "attn_norm"},
     {"self_attn.q_proj", "attn_q"}, {"self_attn.k_proj", "attn_k"}, {"self_attn.v_proj", "attn_v"},
     {"self_attn.o_proj", "attn_output"},
@@ -18,47 +21,36 @@ static const struct { const char *ours, *theirs; } outer[] = {
 };
 enum { N_OUTER = sizeof outer / sizeof *outer, N_INNER = sizeof inner / sizeof *inner };
 
-/* The part of a name before the last point; *tail is the rest. */
-static size_t stem_of(const char *name, const char **tail) {
-    *tail = strrchr(name, '.');
-    return *tail ? (size_t)(*tail - name) : 0;
+/* Whose it is of a table, by the first n characters of s, in the other language; or NULL. */
+static const char *other_name(const char *const table[][2], size_t n_rows, int from, const char *s,
+                              size_t n) {
+    for (size_t i = 0; i < n_rows; i++)
+        if (strlen(table[i][from]) == n && memcmp(table[i][from], s, n) == 0)
+            return table[i][!from];
+    return NULL;
 }
 
-static bool is(const char *name, const char *s, size_t n) {
-    return strlen(name) == n && memcmp(name, s, n) == 0;
-}
+static bool translate(const char *name, int from, char out[AA__GGUF_NAME]) {
+    static const char *const block[] = {"model.layers.", "blk."};
+    const char *tail = strrchr(name, '.'), *found;
+    size_t n = tail ? (size_t)(tail - name) : 0, at = strlen(block[from]);
+    int layer, digits = 0;
 
-bool aa__gguf_name(const char *ours, char out[AA__GGUF_NAME]) {
-    const char *tail;
-    size_t n = stem_of(ours, &tail);
-    int layer, at = 0;
-
-    for (size_t i = 0; i < N_OUTER; i++)
-        if (is(outer[i].ours, ours, n))
-            return snprintf(out, AA__GGUF_NAME, "%s%s", outer[i].theirs, tail) < AA__GGUF_NAME;
-    if (sscanf(ours, "model.layers.%9d.%n", &layer, &at) != 1 || !at || (size_t)at > n)
+    if ((found = other_name(outer, N_OUTER, from, name, n)))
+        return snprintf(out, AA__GGUF_NAME, "%s%s", found, tail) < AA__GGUF_NAME;
+    if (strncmp(name, block[from], at) != 0 || sscanf(name + at, "%9d.%n", &layer, &digits) != 1)
         return false;
-    for (size_t i = 0; i < N_INNER; i++)
-        if (is(inner[i].ours, ours + at, n - (size_t)at))
-            return snprintf(out, AA__GGUF_NAME, "blk.%d.%s%s", layer, inner[i].theirs, tail) <
-                   AA__GGUF_NAME;
-    return false;
+    at += (size_t)digits;
+    if (!digits || at > n) return false;
+    found = other_name(inner, N_INNER, from, name + at, n - at);
+    return found && snprintf(out, AA__GGUF_NAME, "%s%d.%s%s", block[!from], layer, found, tail) <
+                        AA__GGUF_NAME;
 }
+
+bool aa__gguf_name(const char *ours, char out[AA__GGUF_NAME]) { return translate(ours, OURS, out); }
 
 bool aa__gguf_ours(const char *theirs, char out[AA__GGUF_NAME]) {
-    const char *tail;
-    size_t n = stem_of(theirs, &tail);
-    int layer, at = 0;
-
-    for (size_t i = 0; i < N_OUTER; i++)
-        if (is(outer[i].theirs, theirs, n))
-            return snprintf(out, AA__GGUF_NAME, "%s%s", outer[i].ours, tail) < AA__GGUF_NAME;
-    if (sscanf(theirs, "blk.%9d.%n", &layer, &at) != 1 || !at || (size_t)at > n) return false;
-    for (size_t i = 0; i < N_INNER; i++)
-        if (is(inner[i].theirs, theirs + at, n - (size_t)at))
-            return snprintf(out, AA__GGUF_NAME, "model.layers.%d.%s%s", layer, inner[i].ours,
-                            tail) < AA__GGUF_NAME;
-    return false;
+    return translate(theirs, THEIRS, out);
 }
 
 /* Rotary pairs of arch llama are neighbours, those of the others half a head apart. */

@@ -70,9 +70,12 @@ static aa_type fitting_type(aa_type type, size_t cols) {
 
 /* ---- what is written ------------------------------------------------------------------------- */
 
-static aa_status check_expressible(const aa_config *c, aa_err *err) {
+static aa_status check_expressible(const aa_config *c, aa_type type, aa_err *err) {
     const char *what = NULL;
 
+    if (type != AA_TYPE_COUNT && (!aa_type_can_quantize(type) || aa__gguf_file_type(type) < 0))
+        return aa_fail(err, AA_EUNSUPPORTED, "weights cannot be written as %s: choose F32, F16, "
+                       "BF16, Q8_0, Q4_0, Q4_K or Q6_K", aa_type_name(type));
     if (c->arch == AA_ARCH_QWEN3 && c->qkv_bias) what = "biases";
     if (c->arch != AA_ARCH_LLAMA && c->rope_scaling == AA_ROPE_LLAMA3)
         what = "Llama 3's scaling of rotary frequencies";
@@ -445,7 +448,7 @@ aa_status aa_gguf_write(const char *path, aa_source *s, const aa_gguf_options *o
     size_t most = CHUNK_VALUES;
 
     w.config.vocab = (int64_t)s->full_vocab;
-    AA_TRY(check_expressible(&w.config, err));
+    AA_TRY(check_expressible(&w.config, o->type, err));
     aa_arena_init(&w.arena, "writing a model");
     aa_status st = list_entries(&w, err);
     for (size_t i = 0; i < w.n; i++)

@@ -137,9 +137,11 @@ aa_status aa_ollama_write(const char *gguf_path, aa_source *s, bool *out_written
     char *path = aa_heap_printf("%.*sModelfile", slash ? (int)(slash + 1 - gguf_path) : 0,
                                 gguf_path);
     aa_text text = {0};
+    aa_sys_info info = {0};
     bool ours = false;
     aa_status st = path ? is_free(path, &ours, err) : aa_fail_memory(err, "a path", 0);
 
+    ours &= aa_sys_stat(&info, gguf_path) == 0 && info.kind == AA_SYS_FILE;
     if (!st && ours) st = make(&text, gguf_path, s, err);
     if (!st && ours) st = aa_file_write(path, text.data, text.len, err);
     if (!st) *out_written = ours;

@@ -263,6 +263,12 @@ static void test_not_expressible(void **state) {
     assert_int_equal(aa_gguf_write(path, from, &o, &err), AA_EUNSUPPORTED);
     assert_non_null(strstr(err.message, "biases"));
     aa_source_close(from);
+    from = toy_source(&base);
+    err = (aa_err){0};
+    assert_int_equal(aa_gguf_write(path, from, &(aa_gguf_options){.type = AA_TYPE_Q2_K}, &err),
+                     AA_EUNSUPPORTED);
+    assert_non_null(strstr(err.message, "Q2_K"));
+    aa_source_close(from);
     aa_heap_free(path);
 }
 
