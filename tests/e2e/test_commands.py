@@ -393,6 +393,8 @@ def json_objects():
             ("prompt_ids", "ids", "text", "tokens_per_s"),
         ("plan", *TINY, "--data", "text.txt"):
             ("params", "peak_bytes", "flop_per_token", "predicted_tokens_per_s"),
+        ("bench", "decode", "--model", "run", "--seconds", "0.1"):
+            ("tokens_per_s_median", "prefill_tokens_per_s", "weight_bytes", "gbs", "compute"),
         ("bench", "step", *SHAPE, "--seconds", "1"):
             ("tokens_per_s_median", "tokens_per_s_best", "flop_per_token", "peak_gflops",
              "share_of_peak", "isa", "threads"),
@@ -450,6 +452,10 @@ def generation_repeats():
     greedy = [done(*words, "--greedy", "--seed", str(s)).json()["ids"] for s in (1, 2)]
     check(greedy[0] == greedy[1], "greedy text depends on the seed")
     check(len(one["ids"]) <= 20, "more tokens than asked for")
+    for option in (("--kv", "f16"), ("--compute", "f32"), ("--compute", "int8")):
+        again = done(*words, "--greedy", *option).json()["ids"]
+        check(again[:3] == greedy[0][:3], f"{option} changed the text from its beginning on")
+    refused(run("generate", "run", "--kv", "q4"), 2, "--kv", "f16")
 
 
 CHATML = ("{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + "

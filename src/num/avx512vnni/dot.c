@@ -206,9 +206,9 @@ AA_INLINE void dot_256(const aa_int8_dot *t, const size_t size, const size_t gro
         }
         add_up(p);
         if (group == 32) p[0] = _mm512_add_epi32(p[0], p[1]), p[1] = _mm512_add_epi32(p[2], p[3]);
-        AA_UNROLL for (size_t i = 0; i < 64 / group; i++) {
+        AA_UNROLL for (size_t i = 0; i < 4; i++) {
             const size_t g = at / group + i;
-            if (g * group >= n) break;
+            if (i * group >= 64 || g * group >= n) break;
             ints sum = bias ? _mm512_sub_epi32(p[i], _mm512_set1_epi32(bias * t->a.sum[g])) : p[i];
             acc = v_fma(v_set1(t->a.d[g]), v_mul(_mm512_cvtepi32_ps(sum), v_load(scale[g])), acc);
             if (min) acc = v_fma(v_set1(t->a.s[g]), v_load(scale[8 + g]), acc);
