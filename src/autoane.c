@@ -22,6 +22,7 @@ int aa_lm_open(aa_lm **out, const char *path, int threads, char *error) {
     aa_lm *lm = aa_heap_alloc(1, sizeof *lm);
     aa_status st = lm ? aa_cpu_new(&lm->cpu, threads, AA_ISA_AUTO, &err)
                       : aa_fail_memory(&err, "a model", sizeof *lm);
+    if (!st) st = aa_cpu_set_compute(lm->cpu, AA_COMPUTE_INT8, &err);
     if (!st) st = aa_session_open(&lm->session, path, lm->cpu, 0, &err);
     if (!st) *out = lm;
     else if (lm) {

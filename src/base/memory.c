@@ -27,6 +27,7 @@
 
 static atomic_uint_fast64_t n_calls;
 static _Atomic(const char *) guard_phase;
+static atomic_size_t limit;
 static atomic_llong fail_at = -1; /* -1: the environment was not read yet; 0: never */
 
 static void check_guard(void) {
@@ -36,8 +37,13 @@ static void check_guard(void) {
     aa_assert(!phase);
 }
 
-static bool must_fail(void) {
+static bool must_fail(size_t size_bytes) {
+    size_t most = atomic_load_explicit(&limit, memory_order_relaxed);
     check_guard();
+    if (most && size_bytes > most) {
+        fprintf(stderr, "%zu bytes at once, the limit is %zu\n", size_bytes, most);
+        aa_assert(size_bytes <= most);
+    }
     uint64_t n = atomic_fetch_add(&n_calls, 1) + 1;
     long long at = atomic_load(&fail_at);
     if (at < 0) {
@@ -50,13 +56,15 @@ static bool must_fail(void) {
 
 void *aa_heap_alloc(size_t count, size_t size) {
     size_t n;
-    if (must_fail() || __builtin_mul_overflow(count, size, &n)) return NULL;
+    bool overflows = __builtin_mul_overflow(count, size, &n);
+    if (must_fail(overflows ? SIZE_MAX : n) || overflows) return NULL;
     return calloc(n ? n : 1, 1);
 }
 
 void *aa_heap_realloc(void *p, size_t count, size_t size) {
     size_t n;
-    if (must_fail() || __builtin_mul_overflow(count, size, &n)) return NULL;
+    bool overflows = __builtin_mul_overflow(count, size, &n);
+    if (must_fail(overflows ? SIZE_MAX : n) || overflows) return NULL;
     return realloc(p, n ? n : 1);
 }
 
@@ -85,6 +93,7 @@ char *aa_heap_printf(const char *fmt, ...) {
 }
 
 void aa_heap_guard(const char *phase) { atomic_store(&guard_phase, phase); }
+void aa_heap_limit(size_t most_bytes) { atomic_store(&limit, most_bytes); }
 uint64_t aa_heap_calls(void) { return atomic_load(&n_calls); }
 
 aa_status aa_fail_memory(aa_err *err, const char *what, uint64_t size_bytes) {
@@ -129,7 +138,7 @@ static void free_block(block *b) {
 
 static block *new_block(aa_arena *a, size_t size) {
     block *b = aa_heap_alloc(1, sizeof *b);
-    if (!b || must_fail()) {
+    if (!b || must_fail(size)) {
         aa_heap_free(b);
         return NULL;
     }
@@ -137,6 +146,7 @@ static block *new_block(aa_arena *a, size_t size) {
     b->pages = size >= PAGES_FROM;
     if (b->pages) {
         if (aa_sys_pages_alloc(&p, size)) p = NULL;
+        else if (a->sparse) aa_sys_pages_small(p, size);
     } else if (posix_memalign(&p, AA_ALIGN, size)) p = NULL;
     if (!p) {
         aa_heap_free(b);
@@ -203,5 +213,5 @@ void aa_arena_release(aa_arena *a) {
         a->blocks = b->older;
         free_block(b);
     }
-    *a = (aa_arena){.name = a->name, .measuring = a->measuring};
+    *a = (aa_arena){.name = a->name, .sparse = a->sparse, .measuring = a->measuring};
 }

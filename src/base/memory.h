@@ -27,6 +27,9 @@ char *aa_heap_strdup(const char *s);
 char *aa_heap_printf(const char *fmt, ...) AA_PRINTF(1, 2);   /* NULL when out of memory */
 /* While a phase is set, heap calls of any thread assert, freeing too. NULL lifts the guard. */
 void  aa_heap_guard(const char *phase);
+/* While most > 0, asking for more bytes at once asserts, of heap or arena: what a file says about
+ * itself must not decide what is taken. */
+void  aa_heap_limit(size_t most_bytes);
 uint64_t aa_heap_calls(void);                                 /* allocations so far (for tests) */
 /* The usual answer to a NULL: message naming what was wanted. */
 aa_status aa_fail_memory(aa_err *err, const char *what, uint64_t size_bytes);
@@ -42,6 +45,7 @@ typedef struct aa_arena {
     const char *name;
     struct aa_arena_block *blocks;       /* newest first */
     size_t used_bytes;                   /* handed out so far (aligned sizes) */
+    bool sparse;                         /* set: used little by little, so not by huge pages */
     bool measuring, failed;              /* failed is sticky: ask aa_arena_status once at the end */
 } aa_arena;
 

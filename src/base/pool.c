@@ -169,7 +169,7 @@ int aa_pool_threads(const aa_pool *p) { return p ? p->n_threads : 1; }
 
 void aa_pool_run(aa_pool *p, size_t n_tasks, aa_pool_fn *fn, void *ctx) {
     if (!n_tasks) return;
-    if (!p || p->n_threads == 1) {
+    if (!p || p->n_threads == 1 || n_tasks == 1) {
         fn(ctx, 0, n_tasks, 0);
         return;
     }

@@ -1,9 +1,10 @@
 /* base/pool: one team of threads for everything.
  *
  * run() splits n_tasks into contiguous ranges of (nearly) equal length, range i to thread i, the
- * caller being thread 0: the split depends on n_tasks and the number of threads only. Results must
- * not depend on it (each task writes its own output in its own fixed order), so a run gives the
- * same bits on any number of threads. Idle threads spin about 50 us, then park.
+ * caller being thread 0 (and alone with a single task): the split depends on n_tasks and the number
+ * of threads only. Results must not depend on it (each task writes its own output in its own fixed
+ * order), so a run gives the same bits on any number of threads. Idle threads spin about 50 us,
+ * then park.
  */
 #ifndef AA_BASE_POOL_H
 #define AA_BASE_POOL_H

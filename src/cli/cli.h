@@ -7,6 +7,8 @@
 #define AA_CLI_CLI_H
 
 #include "base/option.h"
+#include "data/chat.h"
+#include "infer/infer.h"
 #include "num/num.h"
 #include "train/train.h"
 
@@ -37,10 +39,18 @@ aa_status cli_open_cpu(aa_cpu **out, int64_t threads, aa_err *err) AA_MUST_USE;
 #define CLI_THREADS_ROW(at)                                                                        \
     {"threads", "run", AA_OPT_INT, (at), "0", 0, AA_POOL_MAX_THREADS, 0, "N",                      \
      "threads; 0: one per core"}
+/* And every command that runs a model from a file, at an int (an aa_compute). */
+#define CLI_COMPUTE_ROW(at)                                                                        \
+    {"compute", "run", AA_OPT_CHOICE, (at), "int8", 0, 0, 0, "f32|bf16|auto|int8",                 \
+     "what is multiplied; int8: quantised weights as they are, floats otherwise"}
 /* AA_EUSAGE when an option that must be given is not: "--key is missing: what". */
 aa_status cli_need(const char *value, const char *key, const char *what, aa_err *err) AA_MUST_USE;
-/* --tokenizer: a tokenizer.json, or the word bytes. */
+/* --tokenizer: a file of a tokenizer, a model that has one, or the word bytes. */
 aa_status cli_open_tokenizer(aa_tokenizer **out, const char *path, aa_err *err) AA_MUST_USE;
+/* The same and, of a model, its chat template; template: a file that is read instead. */
+aa_status cli_open_tokenizer_and_template(aa_tokenizer **out, char **jinja, const char *path,
+                                          const char *template, aa_err *err) AA_MUST_USE;
+aa_status cli_read_template(char **out, const char *path, aa_err *err) AA_MUST_USE;
 void cli_message(void *ctx, const char *line);         /* to standard error */
 /* Problems collected in t become one AA_EUSAGE message (none: AA_OK); releases t. */
 aa_status cli_problems(aa_text *t, aa_err *err) AA_MUST_USE;
@@ -51,7 +61,19 @@ void cli_key_int(aa_text *out, const char *key, int64_t v);
 void cli_key_string(aa_text *out, const char *key, const char *s);
 void cli_key_ids(aa_text *out, const char *key, const int32_t *ids, size_t n);
 
-/* The live line of a training run. */
+/* Lines of standard input: edited, with a history, where it is a terminal and the library is there.
+ * file: where the history is kept until the end of the program, or NULL. */
+void cli_line_open(const char *file);
+void cli_line_close(void);
+/* The next line without its end; false when there is none. A backslash at its end asks for more. */
+bool cli_line_read(const char *prompt, aa_text *out);
+
+/* generate --chat: reads messages from standard input and streams answers, until its end. first: a
+ * message said before, or NULL. */
+aa_status cli_chat(aa_session *s, const aa_chat *chat, const char *system, const char *first,
+                   const aa_generation *g, aa_err *err) AA_MUST_USE;
+
+/* The live line of a training run, or of anything else that takes long. */
 typedef struct cli_progress {
     bool terminal, quiet; int width;
     double last_draw_s, last_line_s;
@@ -61,14 +83,19 @@ typedef struct cli_progress {
 } cli_progress;
 void cli_progress_init(cli_progress *p, bool quiet);
 void cli_progress_release(cli_progress *p);
+/* Whether it is time to fill text and show it; last: the end is always shown on a terminal. */
+bool cli_progress_due(cli_progress *p, bool last);
+void cli_progress_show(cli_progress *p);
+void cli_duration(double s, char *out, size_t n);
 void cli_progress_step(void *ctx, const aa_train_progress *t);
 void cli_progress_eval(void *ctx, const aa_train_progress *t, const aa_eval_result *r, bool best);
 void cli_progress_sample(void *ctx, uint64_t step, const aa_text *text);
 void cli_progress_message(void *ctx, const char *line);
 bool cli_progress_stop(void *ctx);
 
-extern const cli_command cli_train, cli_plan, cli_generate, cli_eval, cli_info, cli_verify,
-    cli_report, cli_tokenizer_train, cli_tokenizer_encode, cli_tokenizer_decode, cli_data_tokenize,
+extern const cli_command cli_train, cli_plan, cli_generate, cli_eval, cli_convert, cli_fetch,
+    cli_info, cli_verify, cli_report, cli_tokenizer_train, cli_tokenizer_encode,
+    cli_tokenizer_decode, cli_tokenizer_convert, cli_tokenizer_chat, cli_data_tokenize,
     cli_data_inspect, cli_data_stories, cli_data_batches, cli_bench_step, cli_bench_gemm,
     cli_bench_decode;
 

@@ -12,6 +12,7 @@ typedef struct bench_values {
     aa_train_options train;
     double seconds;
     int64_t context;
+    char *model;
 } bench_values;
 
 #define PROBE_S 0.5
@@ -26,6 +27,8 @@ static const aa_opt decode_rows[] = {
     {"seconds", "bench", AA_OPT_REAL, AT(seconds), "5", 0.01, 1e5, 0, "X", "how long to measure"},
     {"context", "bench", AA_OPT_INT, AT(context), "64", 1, 1e6, 0, "N",
      "prompt tokens before the decoded ones"},
+    {"model", "bench", AA_OPT_STRING, AT(model), NULL, 0, 0, 0, "MODEL",
+     "a model's file as generate runs it, in the place of a shape"},
     {0}};
 #undef AT
 
@@ -356,11 +359,15 @@ const cli_command cli_bench_gemm = {
 
 /* ---- decode ---------------------------------------------------------------------------------- */
 
-/* Everything a decoding needs, in one arena. */
+/* What decodes: a model of random weights in one arena, or a session over a file. */
 typedef struct decoder {
-    aa_model model;
-    aa_kv kv;
-    aa_activations *activations;
+    aa_arena arena;
+    aa_model random;
+    aa_kv random_kv;
+    aa_session session;                   /* with --model */
+    aa_model *model;
+    aa_kv *kv;
+    aa_activations *activations; size_t chunk;
     int32_t *ids;
     aa_real *logits;
 } decoder;
@@ -368,17 +375,19 @@ typedef struct decoder {
 static aa_status lay_out_decoder(decoder *d, const aa_config *c, size_t n_prompt, aa_cpu *cpu,
                                  aa_arena *arena, aa_err *err) {
     size_t seq = (size_t)c->seq, n_pos = seq > n_prompt ? seq : n_prompt + 1;
-    AA_TRY(aa_model_init(&d->model, c, AA_MODEL_PACKED, n_pos, cpu, arena, err));
-    AA_TRY(aa_kv_init(&d->kv, &d->model, n_pos, arena, err));
-    AA_TRY(aa_activations_new(&d->activations, &d->model, AA_PASS_EVAL, 1, n_prompt, 0, arena,
-                              err));
+    d->model = &d->random;
+    d->kv = &d->random_kv;
+    d->chunk = n_prompt;
+    AA_TRY(aa_model_init(d->model, c, AA_MODEL_PACKED, n_pos, cpu, arena, err));
+    AA_TRY(aa_kv_init(d->kv, d->model, n_pos, false, arena, err));
+    AA_TRY(aa_activations_new(&d->activations, d->model, AA_PASS_EVAL, 1, n_prompt, 0, arena, err));
     d->ids = aa_arena_new(arena, int32_t, 2 * n_prompt);
     d->logits = aa_arena_new(arena, aa_real, (size_t)c->vocab);
     return aa_arena_status(arena, err);
 }
 
 static aa_status make_decoder(decoder *d, const aa_config *c, size_t n_prompt, aa_cpu *cpu,
-                              aa_arena *arena, aa_err *err) {
+                              aa_err *err) {
     aa_arena counted;
     aa_arena_init_measure(&counted, "decode");
     AA_TRY(lay_out_decoder(d, c, n_prompt, cpu, &counted, err));
@@ -386,35 +395,64 @@ static aa_status make_decoder(decoder *d, const aa_config *c, size_t n_prompt, a
                            "make it smaller (--dim, --layers, --vocab, --seq) or shorten "
                            "--context",
                            err));
-    AA_TRY(lay_out_decoder(d, c, n_prompt, cpu, arena, err));
-    aa_model_init_weights(&d->model, 1, AA_INIT_SCALED);
+    AA_TRY(lay_out_decoder(d, c, n_prompt, cpu, &d->arena, err));
+    aa_model_init_weights(d->model, 1, AA_INIT_SCALED);
+    return AA_OK;
+}
+
+static aa_status open_decoder(decoder *d, const char *path, size_t n_prompt, aa_cpu *cpu,
+                              aa_err *err) {
+    const aa_session_options o = {.capacity = n_prompt + 256};
+    AA_TRY(aa_session_open_with(&d->session, path, cpu, &o, err));
+    d->model = d->session.model;
+    d->kv = &d->session.kv;
+    d->activations = d->session.activations;
+    d->chunk = d->session.chunk;
+    d->logits = d->session.logits;
+    d->ids = aa_arena_new(&d->arena, int32_t, 2 * n_prompt);
+    return aa_arena_status(&d->arena, err);
+}
+
+/* Every weight is read once per token, the embedding as the head. */
+static double bytes_per_token(const aa_model *m) {
+    double sum = 0;
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        const aa_tensor *t = &m->tensors[i];
+        if (t == m->embedding && !m->config.tied) continue;
+        sum += t->stored ? (double)t->rows * (double)aa_type_bytes(t->stored->type, t->cols)
+                         : (double)aa_tensor_size(t) * sizeof(aa_real);
+    }
+    return sum;
+}
+
+/* Reads the prompt again. */
+static aa_status time_prefill(decoder *d, aa_backend *be, size_t n, double *wall_s, aa_err *err) {
+    double start = aa_sys_clock_s();
+    d->kv->len = 0;
+    for (size_t at = 0; at < n; at += d->chunk)
+        AA_TRY(aa_model_extend(d->model, be, d->activations, d->kv, d->ids + at,
+                               n - at < d->chunk ? n - at : d->chunk, d->logits, err));
+    *wall_s = aa_sys_clock_s() - start;
     return AA_OK;
 }
 
 static aa_status time_decode(cli_call *call, decoder *d, aa_cpu *cpu, aa_err *err) {
     const bench_values *v = call->opts.values;
     static double times[MAX_TIMES];
-    aa_model *m = &d->model;
-    size_t V = (size_t)m->config.vocab, n_prompt = (size_t)v->context, n = 0;
+    size_t n_prompt = (size_t)v->context, n = 0;
+    double start, total = 0, prefill_s;
     aa_backend be;
     aa_backend_cpu(&be, cpu);
-    fill_random_ids(d->ids, d->ids + n_prompt, n_prompt, m->config.vocab);
-    AA_TRY(aa_model_extend(m, &be, d->activations, &d->kv, d->ids, n_prompt, d->logits, err));
-    d->kv.len = 0;
-    double start = aa_sys_clock_s(), total = 0;
-    AA_TRY(aa_model_extend(m, &be, d->activations, &d->kv, d->ids, n_prompt, d->logits, err));
-    double prefill_s = aa_sys_clock_s() - start;
+    fill_random_ids(d->ids, d->ids + n_prompt, n_prompt, d->model->config.vocab);
+    for (int i = 0; i < WARMUP; i++) AA_TRY(time_prefill(d, &be, n_prompt, &prefill_s, err));
     while (n < 3 || (total < v->seconds && n < MAX_TIMES)) {
-        if (d->kv.len == d->kv.capacity) d->kv.len = n_prompt;
+        if (d->kv->len == d->kv->capacity) d->kv->len = n_prompt;
         start = aa_sys_clock_s();
-        AA_TRY(aa_model_extend(m, &be, d->activations, &d->kv, d->ids, 1, d->logits, err));
+        AA_TRY(aa_model_extend(d->model, &be, d->activations, d->kv, d->ids, 1, d->logits, err));
         total += times[n++] = aa_sys_clock_s() - start;
     }
     double mid = median(times, n), gbs = aa_cpu_read_gbs(cpu, PROBE_S);
-    /* Every weight is read once per token, the embedding as the head. */
-    double bytes =
-        (double)(aa_config_params(&m->config) - (m->config.tied ? 0 : V * (size_t)m->config.dim)) *
-        sizeof(aa_real);
+    double bytes = bytes_per_token(d->model);
     if (call->json) {
         aa_text_add(&call->out, "{");
         cli_key_real(&call->out, "tokens_per_s_median", 1 / mid);
@@ -424,6 +462,7 @@ static aa_status time_decode(cli_call *call, decoder *d, aa_cpu *cpu, aa_err *er
         cli_key_real(&call->out, "gbs", bytes / mid * 1e-9);
         cli_key_real(&call->out, "read_gbs", gbs);
         cli_key_string(&call->out, "isa", aa_isa_name(aa_cpu_isa(cpu)));
+        cli_key_string(&call->out, "compute", aa_compute_name(aa_cpu_compute(cpu)));
         cli_key_int(&call->out, "threads", aa_cpu_threads(cpu));
         aa_text_add(&call->out, "}\n");
     } else
@@ -436,22 +475,35 @@ static aa_status time_decode(cli_call *call, decoder *d, aa_cpu *cpu, aa_err *er
     return AA_OK;
 }
 
-static aa_status run_decode(cli_call *call, aa_err *err) {
+static aa_status decode_shape(cli_call *call, decoder *d, aa_cpu *cpu, aa_err *err) {
     bench_values *v = call->opts.values;
     aa_opts opts = cli_train_opts(call);
-    aa_cpu *cpu = NULL;
     aa_job job;
-    aa_arena arena;
-    decoder d;
-    aa_arena_init(&arena, "decode");
+    AA_TRY(open_shape(call, &opts, cpu, &job, err));
+    aa_status st = make_decoder(d, &job.config, (size_t)v->context, cpu, err);
+    if (!st) st = time_decode(call, d, cpu, err);
+    aa_job_close(&job);
+    return st;
+}
+
+static aa_status decode_model(cli_call *call, decoder *d, aa_cpu *cpu, aa_err *err) {
+    bench_values *v = call->opts.values;
+    bool open = aa_opts_from(&call->opts, "compute") == AA_FROM_DEFAULT;
+    AA_TRY(aa_cpu_set_compute(cpu, open ? AA_COMPUTE_INT8 : (aa_compute)v->train.compute, err));
+    AA_TRY(open_decoder(d, v->model, (size_t)v->context, cpu, err));
+    aa_status st = time_decode(call, d, cpu, err);
+    aa_session_close(&d->session);
+    return st;
+}
+
+static aa_status run_decode(cli_call *call, aa_err *err) {
+    bench_values *v = call->opts.values;
+    aa_cpu *cpu = NULL;
+    decoder d = {0};
     AA_TRY(cli_open_cpu(&cpu, v->train.threads, err));
-    aa_status st = open_shape(call, &opts, cpu, &job, err);
-    if (!st) {
-        st = make_decoder(&d, &job.config, (size_t)v->context, cpu, &arena, err);
-        if (!st) st = time_decode(call, &d, cpu, err);
-        aa_job_close(&job);
-    }
-    aa_arena_release(&arena);
+    aa_arena_init(&d.arena, "decode");
+    aa_status st = v->model ? decode_model(call, &d, cpu, err) : decode_shape(call, &d, cpu, err);
+    aa_arena_release(&d.arena);
     aa_cpu_free(cpu);
     return st;
 }

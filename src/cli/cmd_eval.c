@@ -1,16 +1,18 @@
-/* autoane eval: how well a model predicts a text; two models on the same windows, paired. */
+/* autoane eval: how well a model predicts a text; two models on the same windows, paired; how often
+ * it picks the right one of several answers. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/memory.h"
 #include "cli/cli.h"
 #include "infer/infer.h"
+#include "train/choices.h"
 #include "train/score.h"
 
 typedef struct eval_values {
-    char *data, *against;
+    char *data, *against, *choices, *delimiter;
     int64_t tokens, seq, threads;
-    int part;
+    int part, compute;
 } eval_values;
 
 #define AT(field) offsetof(eval_values, field)
@@ -21,9 +23,15 @@ static const aa_opt eval_rows[] = {
      "which documents; the split a run uses"},
     {"tokens", "data", AA_OPT_INT, AT(tokens), "0", 0, 1e15, 0, "N",
      "evaluate about N tokens, spread evenly; 0: everything"},
-    {"seq", "data", AA_OPT_INT, AT(seq), "0", 0, 1048576, 0, "N", "window; 0: the model's"},
+    {"seq", "data", AA_OPT_INT, AT(seq), "0", 0, 1048576, 0, "N",
+     "window, or context of choices; 0: the model's"},
     {"against", "compare", AA_OPT_STRING, AT(against), NULL, 0, 0, 0, "MODEL",
      "second model with the same tokenizer: paired difference"},
+    {"choices", "choices", AA_OPT_STRING, AT(choices), NULL, 0, 0, 0, "FILE",
+     "multiple choice instead of a text: JSON Lines of query, choices, gold"},
+    {"delimiter", "choices", AA_OPT_STRING, AT(delimiter), " ", 0, 0, 0, "TEXT",
+     "between query and choice"},
+    CLI_COMPUTE_ROW(AT(compute)),
     CLI_THREADS_ROW(AT(threads)),
     {0}};
 
@@ -120,7 +128,70 @@ static aa_status with_second(cli_call *call, const aa_score *score, const aa_ses
     return AA_OK;
 }
 
-static aa_status eval_session(cli_call *call, aa_session *s, aa_err *err) {
+/* ---- choices --------------------------------------------------------------------------------- */
+
+static void print_item(const aa_choice_item *item, aa_text *out) {
+    aa_text_add(out, "{");
+    cli_key_int(out, "line", (int64_t)item->line);
+    cli_key_int(out, "gold", (int64_t)item->gold);
+    cli_key_int(out, "pick", (int64_t)item->pick);
+    cli_key_int(out, "pick_norm", (int64_t)item->pick_norm);
+    aa_text_json_key(out, "choices");
+    aa_text_add(out, "[");
+    for (size_t i = 0; i < item->n; i++) {
+        aa_text_add(out, i ? ",{" : "{");
+        cli_key_real(out, "logprob", item->choice[i].logprob);
+        cli_key_int(out, "tokens", (int64_t)item->choice[i].n_tokens);
+        cli_key_int(out, "bytes", (int64_t)item->choice[i].n_bytes);
+        aa_text_add(out, "}");
+    }
+    aa_text_add(out, "]}");
+}
+
+static void print_choices(cli_call *call, const aa_choices *c) {
+    const eval_values *v = call->opts.values;
+    aa_text *out = &call->out;
+    if (!call->json) {
+        aa_text_printf(out,
+                       "%s\n  acc           %.4f ± %.4f   highest log-probability\n"
+                       "  acc_norm      %.4f ± %.4f   highest per byte\n"
+                       "  chance        %.4f\n"
+                       "  over          %zu questions; %llu of their %llu tokens read in %.1f s\n",
+                       v->choices, c->acc, c->acc_stderr, c->acc_norm, c->acc_norm_stderr,
+                       c->chance, c->n, (unsigned long long)c->n_read,
+                       (unsigned long long)c->n_scored, c->wall_s);
+        return;
+    }
+    aa_text_add(out, "{");
+    cli_key_real(out, "acc", c->acc);
+    cli_key_real(out, "acc_stderr", c->acc_stderr);
+    cli_key_real(out, "acc_norm", c->acc_norm);
+    cli_key_real(out, "acc_norm_stderr", c->acc_norm_stderr);
+    cli_key_real(out, "chance", c->chance);
+    cli_key_int(out, "tokens", (int64_t)c->n_scored);
+    cli_key_int(out, "tokens_read", (int64_t)c->n_read);
+    cli_key_real(out, "wall_s", c->wall_s);
+    aa_text_json_key(out, "items");
+    aa_text_add(out, "[");
+    for (size_t i = 0; i < c->n; i++) {
+        if (i) aa_text_add(out, ",");
+        print_item(&c->item[i], out);
+    }
+    aa_text_add(out, "]}\n");
+}
+
+static aa_status eval_choices(cli_call *call, aa_session *s, aa_err *err) {
+    const eval_values *v = call->opts.values;
+    aa_choices c;
+    AA_TRY(aa_choices_run(&c, s, v->choices, v->delimiter, err));
+    print_choices(call, &c);
+    aa_choices_release(&c);
+    return AA_OK;
+}
+
+/* ---- the command ----------------------------------------------------------------------------- */
+
+static aa_status eval_text(cli_call *call, aa_session *s, aa_err *err) {
     const eval_values *v = call->opts.values;
     const aa_job_hooks hooks = {.message = cli_message};
     aa_score score;
@@ -141,11 +212,16 @@ static aa_status run_eval(cli_call *call, aa_err *err) {
     const eval_values *v = call->opts.values;
     aa_cpu *cpu;
     aa_session s;
-    AA_TRY(cli_need(v->data, "data", "the text to evaluate on", err));
+    if (v->choices && (v->data || v->against))
+        return aa_fail(err, AA_EUSAGE, "--choices goes without --%s: it is another evaluation",
+                       v->data ? "data" : "against");
+    if (!v->choices) AA_TRY(cli_need(v->data, "data", "the text to evaluate on", err));
     AA_TRY(cli_open_cpu(&cpu, v->threads, err));
-    aa_status st = aa_session_open(&s, call->positional[0], cpu, 1, err);
+    aa_status st = aa_cpu_set_compute(cpu, (aa_compute)v->compute, err);
+    if (!st)
+        st = aa_session_open(&s, call->positional[0], cpu, v->choices ? (size_t)v->seq : 1, err);
     if (!st) {
-        st = eval_session(call, &s, err);
+        st = (v->choices ? eval_choices : eval_text)(call, &s, err);
         aa_session_close(&s);
     }
     aa_cpu_free(cpu);
@@ -156,7 +232,7 @@ const cli_command cli_eval = {
     .words = "eval",
     .group = "use",
     .arguments = "MODEL",
-    .summary = "loss, perplexity and bits per byte of a model on a text",
+    .summary = "loss, perplexity and bits per byte of a model on a text; multiple choice",
     .rows = eval_rows,
     .values_size = sizeof(eval_values),
     .min_positional = 1,
@@ -166,5 +242,7 @@ const cli_command cli_eval = {
              "windows and gives the\n"
              "difference with its interval: far sharper than comparing two means.\n"
              "Of a model with a compact vocabulary only the ids it was trained with count, as in "
-             "training; a text with others is refused.\n",
+             "training; a text with others is refused.\n"
+             "--choices scores each choice by the log-probability of what it adds to the query, as "
+             "lm-evaluation-harness does.\n",
 };

@@ -8,11 +8,13 @@
 #include "formats/safetensors.h"
 #include "infer/infer.h"
 
-enum { MAX_STOPS = 16 };
+enum { MAX_STOPS = 16, ANSWER_TOKENS = 4096 };
 
 typedef struct generate_values {
-    char *prompt, *stop, *logits; int64_t tokens, seed, threads, top_k, window, context;
-    double temperature, top_p, min_p, penalty; bool greedy, ignore_eos, shift;
+    char *prompt, *stop, *logits, *system, *template;
+    int64_t tokens, seed, threads, top_k, window, context;
+    double temperature, top_p, min_p, penalty; bool greedy, ignore_eos, shift, chat, raw;
+    int compute, kv;
 } generate_values;
 
 #define AT(field) offsetof(generate_values, field)
@@ -30,6 +32,14 @@ static const aa_opt generate_rows[] = {
      "go on with the last half of the context when it is full"},
     {"logits", "text", AA_OPT_STRING, AT(logits), NULL, 0, 0, 0, "FILE",
      "also write what follows the prompt: safetensors with `ids` and `logits`"},
+    {"chat", "chat", AA_OPT_BOOL, AT(chat), "no", 0, 0, 0, NULL,
+     "hold a conversation: a line is a message"},
+    {"system", "chat", AA_OPT_STRING, AT(system), NULL, 0, 0, 0, "TEXT",
+     "the system prompt, which is never forgotten"},
+    {"template", "chat", AA_OPT_STRING, AT(template), NULL, 0, 0, 0, "FILE",
+     "Jinja source of a chat template, instead of the model's"},
+    {"raw", "chat", AA_OPT_BOOL, AT(raw), "no", 0, 0, 0, NULL,
+     "use no template: messages and answers are lines of one text"},
     {"greedy", "sampling", AA_OPT_BOOL, AT(greedy), "no", 0, 0, 0, NULL,
      "always the likeliest token"},
     {"temperature", "sampling", AA_OPT_REAL, AT(temperature), "0.8", 0, 100, 0, "X",
@@ -45,6 +55,9 @@ static const aa_opt generate_rows[] = {
     {"repetition-window", "sampling", AA_OPT_INT, AT(window), "64", 0, 1e6, 0, "N",
      "how many tokens are recent"},
     {"seed", "sampling", AA_OPT_INT, AT(seed), "0", 0, 9e15, 0, "N", "same seed, same text"},
+    {"kv", "run", AA_OPT_CHOICE, AT(kv), "f32", 0, 0, 0, "f32|f16",
+     "keys and values kept; f16: half the memory of a long context"},
+    CLI_COMPUTE_ROW(AT(compute)),
     CLI_THREADS_ROW(AT(threads)),
     {0}};
 
@@ -119,19 +132,23 @@ static aa_status save_logits(const generate_values *v, aa_session *s, aa_err *er
     return st;
 }
 
+static aa_generation generation_of(generate_values *v, const char **stops) {
+    return (aa_generation){.max_tokens = (size_t)v->tokens,
+                           .stop = stops,
+                           .n_stop = split_stops(v->stop, stops),
+                           .ignore_eos = v->ignore_eos,
+                           .shift = v->shift,
+                           .sampling = {.temperature = v->greedy ? 0 : v->temperature,
+                                        .top_k = v->top_k, .top_p = v->top_p, .min_p = v->min_p,
+                                        .repetition_penalty = v->penalty,
+                                        .repetition_window = v->window,
+                                        .seed = (uint64_t)v->seed}};
+}
+
 static aa_status generate(cli_call *call, aa_session *s, aa_err *err) {
     generate_values *v = call->opts.values;
     const char *stops[MAX_STOPS];
-    aa_generation g = {.max_tokens = (size_t)v->tokens,
-                       .stop = stops,
-                       .n_stop = split_stops(v->stop, stops),
-                       .ignore_eos = v->ignore_eos,
-                       .shift = v->shift,
-                       .sampling = {.temperature = v->greedy ? 0 : v->temperature,
-                                    .top_k = v->top_k, .top_p = v->top_p, .min_p = v->min_p,
-                                    .repetition_penalty = v->penalty,
-                                    .repetition_window = v->window,
-                                    .seed = (uint64_t)v->seed}};
+    aa_generation g = generation_of(v, stops);
     aa_generated out = {0};
     if (v->logits) AA_TRY(save_logits(v, s, err));
     if (!call->json) {
@@ -152,14 +169,44 @@ static aa_status generate(cli_call *call, aa_session *s, aa_err *err) {
     return AA_OK;
 }
 
+/* An answer ends where the model ends it: --tokens counts only when it is given. */
+static aa_status chat(cli_call *call, aa_session *s, aa_err *err) {
+    generate_values *v = call->opts.values;
+    const char *stops[MAX_STOPS];
+    aa_generation g = generation_of(v, stops);
+    char *jinja = NULL;
+    aa_chat *c = NULL;
+    if (aa_opts_from(&call->opts, "tokens") == AA_FROM_DEFAULT) g.max_tokens = ANSWER_TOKENS;
+    if (v->template) AA_TRY(cli_read_template(&jinja, v->template, err));
+    aa_status st = v->raw ? aa_chat_new_raw(&c, s->tokenizer, err)
+                          : aa_chat_new(&c, jinja ? jinja : s->chat_template, s->tokenizer, err);
+    if (!st) st = cli_chat(s, c, v->system, *v->prompt ? v->prompt : NULL, &g, err);
+    aa_chat_free(c);
+    aa_heap_free(jinja);
+    return st;
+}
+
+static aa_status check_chat(const cli_call *call, aa_err *err) {
+    const generate_values *v = call->opts.values;
+    if (v->chat && (call->json || v->logits))
+        return aa_fail(err, AA_EUSAGE, "--chat does not go together with %s",
+                       call->json ? "--json" : "--logits");
+    if (!v->chat && (v->system || v->template))
+        return aa_fail(err, AA_EUSAGE, "--%s is for --chat", v->system ? "system" : "template");
+    return AA_OK;
+}
+
 static aa_status run_generate(cli_call *call, aa_err *err) {
     generate_values *v = call->opts.values;
     aa_cpu *cpu = NULL;
     aa_session s;
+    AA_TRY(check_chat(call, err));
     AA_TRY(cli_open_cpu(&cpu, v->threads, err));
-    aa_status st = aa_session_open(&s, call->positional[0], cpu, (size_t)v->context, err);
+    const aa_session_options o = {.capacity = (size_t)v->context, .half_kv = v->kv};
+    aa_status st = aa_cpu_set_compute(cpu, (aa_compute)v->compute, err);
+    if (!st) st = aa_session_open_with(&s, call->positional[0], cpu, &o, err);
     if (!st) {
-        st = generate(call, &s, err);
+        st = v->chat ? chat(call, &s, err) : generate(call, &s, err);
         aa_session_close(&s);
     }
     aa_cpu_free(cpu);
@@ -176,5 +223,8 @@ const cli_command cli_generate = {
     .min_positional = 1,
     .max_positional = 1,
     .run = run_generate,
-    .notes = "MODEL is a run directory, a checkpoint directory or a Hugging Face directory.\n",
+    .notes = "MODEL is a run directory, a checkpoint directory or a Hugging Face directory.\n"
+             "In a chat, Ctrl-C stops an answer, Ctrl-D ends the chat, /help lists its commands;\n"
+             "a backslash at the end of a line continues the message. The history of what was\n"
+             "typed is $XDG_STATE_HOME/autoane/chat-history.\n",
 };

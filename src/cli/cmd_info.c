@@ -149,6 +149,9 @@ static aa_status safetensors(cli_call *call, const char *path, aa_err *err) {
 }
 
 static aa_status tokenizer(cli_call *call, const char *path, aa_err *err) {
+    static const char *const kinds[] = {[AA_TOKENIZER_BYTES] = "byte",
+                                        [AA_TOKENIZER_BPE] = "byte-level BPE",
+                                        [AA_TOKENIZER_SPM] = "SentencePiece"};
     aa_tokenizer *t;
     AA_TRY(aa_tokenizer_load(&t, path, err));
     if (call->json) {
@@ -159,7 +162,7 @@ static aa_status tokenizer(cli_call *call, const char *path, aa_err *err) {
         aa_text_add(&call->out, "}\n");
     } else
         aa_text_printf(&call->out, "%s: %s tokenizer, %zu ids, bos %d, eos %d\n", path,
-                       aa_tokenizer_kind_of(t) == AA_TOKENIZER_BYTES ? "byte" : "byte-level BPE",
+                       kinds[aa_tokenizer_kind_of(t)],
                        aa_tokenizer_vocab(t), (int)aa_tokenizer_bos(t), (int)aa_tokenizer_eos(t));
     aa_tokenizer_free(t);
     return AA_OK;
@@ -210,11 +213,12 @@ static aa_status run_info(cli_call *call, aa_err *err) {
         return is_run ? run_directory(call, path, err) : model(call, path, err);
     }
     if (ends_with(path, ".safetensors")) return safetensors(call, path, err);
+    if (ends_with(path, ".gguf")) return model(call, path, err);
     if (ends_with(path, ".jsonl")) return run_directory(call, path, err);
     if (ends_with(path, ".json")) return tokenizer(call, path, err);
     if (aa_tokens_is_file(path)) return tokens(call, path, err);
     return aa_fail(err, AA_EUNSUPPORTED,
-                   "'%s' is none of: run or model directory, .safetensors, tokenizer .json, "
+                   "'%s' is none of: run or model directory, .gguf, .safetensors, tokenizer .json, "
                    "journal .jsonl, token file",
                    path);
 }

@@ -1,18 +1,19 @@
-/* autoane tokenizer train|encode|decode */
+/* autoane tokenizer train|encode|decode|convert|chat */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/file.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "cli/cli.h"
 #include "data/tokens.h"
 
 typedef struct tokenizer_values {
-    char *data, *tokenizer, *out, *text, *ids;
+    char *data, *tokenizer, *out, *text, *ids, *template, *date;
     int64_t vocab, sample, threads;
     int split;
-    bool specials;
+    bool specials, answer;
 } tokenizer_values;
 #define AT(field) offsetof(tokenizer_values, field)
 /* ---- train ----------------------------------------------------------------------------------- */
@@ -80,8 +81,8 @@ const cli_command cli_tokenizer_train = {
 /* ---- encode ---------------------------------------------------------------------------------- */
 
 static const aa_opt encode_rows[] = {
-    {"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|bytes",
-     "tokenizer.json"},
+    {"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|MODEL|bytes",
+     "tokenizer.json, tokenizer.bin of llama2.c, or a model that has one"},
     {"data", "text", AA_OPT_STRING, AT(data), NULL, 0, 0, 0, "FILE", "text to encode, as it is"},
     {"text", "text", AA_OPT_STRING, AT(text), NULL, 0, 0, 0, "TEXT", "text to encode"},
     {"specials", "text", AA_OPT_BOOL, AT(specials), "no", 0, 0, 0, NULL,
@@ -135,8 +136,8 @@ const cli_command cli_tokenizer_encode = {
 /* ---- decode ---------------------------------------------------------------------------------- */
 
 static const aa_opt decode_rows[] = {
-    {"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|bytes",
-     "tokenizer.json"},
+    {"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|MODEL|bytes",
+     "tokenizer.json, tokenizer.bin of llama2.c, or a model that has one"},
     {"ids", "text", AA_OPT_STRING, AT(ids), NULL, 0, 0, 0, "\"N N ...\"",
      "ids to decode, separated by blanks or commas"},
     {"specials", "text", AA_OPT_BOOL, AT(specials), "no", 0, 0, 0, NULL,
@@ -145,6 +146,7 @@ static const aa_opt decode_rows[] = {
 
 static aa_status decode(const tokenizer_values *v, const aa_tokenizer *t, aa_text *out,
                         aa_err *err) {
+    unsigned flags = AA_DECODE_START | (v->specials ? AA_DECODE_SPECIALS : 0);
     for (const char *s = v->ids; *s;) {
         if (*s == ' ' || *s == ',' || *s == '\n') { s++; continue; }
         char *end;
@@ -154,7 +156,8 @@ static aa_status decode(const tokenizer_values *v, const aa_tokenizer *t, aa_tex
             return aa_fail(err, AA_EUSAGE, "--ids: '%.20s' is not an id from 0 to %zu", s,
                            aa_tokenizer_vocab(t) - 1);
         int32_t one = (int32_t)id;
-        AA_TRY(aa_decode(t, &one, 1, v->specials, out, err));
+        AA_TRY(aa_decode(t, &one, 1, flags, out, err));
+        if (out->len) flags &= ~(unsigned)AA_DECODE_START;
         s = end;
     }
     return aa_text_status(out, err);
@@ -184,4 +187,126 @@ static aa_status run_decode(cli_call *call, aa_err *err) {
 const cli_command cli_tokenizer_decode = {
     .words = "tokenizer decode", .group = "data", .arguments = "", .summary = "text of ids",
     .rows = decode_rows, .values_size = sizeof(tokenizer_values), .run = run_decode,
+};
+
+/* ---- convert --------------------------------------------------------------------------------- */
+
+static const aa_opt convert_rows[] = {
+    {"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|MODEL|bytes",
+     "tokenizer.json, tokenizer.bin of llama2.c, or a model that has one"},
+    {"out", "tokenizer", AA_OPT_STRING, AT(out), "tokenizer.json", 0, 0, 0, "FILE",
+     "where to write it; a name that ends with .bin: as llama2.c has it"},
+    {0}};
+
+static aa_status run_convert(cli_call *call, aa_err *err) {
+    const tokenizer_values *v = call->opts.values;
+    aa_tokenizer *t = NULL;
+    aa_text file = {0};
+    size_t n = strlen(v->out);
+    AA_TRY(cli_open_tokenizer(&t, v->tokenizer, err));
+    aa_status st = n > 4 && strcmp(v->out + n - 4, ".bin") == 0
+                       ? aa_tokenizer_write_llama2c(t, &file, err)
+                       : aa_tokenizer_write_json(t, &file, err);
+    if (!st) st = aa_file_write(v->out, file.data, file.len, err);
+    if (!st && call->json) {
+        aa_text_add(&call->out, "{");
+        cli_key_string(&call->out, "out", v->out);
+        cli_key_int(&call->out, "vocab", (int64_t)aa_tokenizer_vocab(t));
+        aa_text_add(&call->out, "}\n");
+    } else if (!st)
+        aa_text_printf(&call->out, "%s: %zu ids\n", v->out, aa_tokenizer_vocab(t));
+    aa_text_release(&file);
+    aa_tokenizer_free(t);
+    return st;
+}
+
+const cli_command cli_tokenizer_convert = {
+    .words = "tokenizer convert", .group = "data", .arguments = "",
+    .summary = "write a tokenizer in another format",
+    .rows = convert_rows, .values_size = sizeof(tokenizer_values), .run = run_convert,
+};
+
+/* ---- chat ------------------------------------------------------------------------------------ */
+
+static const aa_opt chat_rows[] = {
+    {"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|MODEL|bytes",
+     "tokenizer.json, or the model whose template is wanted"},
+    {"template", "text", AA_OPT_STRING, AT(template), NULL, 0, 0, 0, "FILE",
+     "Jinja source of the template, instead of the model's"},
+    {"data", "text", AA_OPT_STRING, AT(data), NULL, 0, 0, 0, "FILE",
+     "JSON: [{\"role\": \"user\", \"content\": \"...\"}, ...]"},
+    {"answer", "text", AA_OPT_BOOL, AT(answer), "yes", 0, 0, 0, NULL,
+     "end with what comes before the next answer"},
+    {"date", "text", AA_OPT_STRING, AT(date), NULL, 0, 0, 0, "DATE",
+     "for templates that ask for the day's (\"26 Jul 2024\")"},
+    {0}};
+
+static aa_status read_message(const json_t *o, size_t i, const char *path, aa_chat_message *out,
+                              aa_err *err) {
+    static const char *const roles[] = {"system", "user", "assistant"};
+    const char *role = json_string_value(json_object_get(o, "role"));
+    out->content = json_string_value(json_object_get(o, "content"));
+    for (int r = 0; role && out->content && r < 3; r++) {
+        if (strcmp(role, roles[r]) != 0) continue;
+        out->role = (aa_chat_role)r;
+        return AA_OK;
+    }
+    return aa_fail(err, AA_EFORMAT, "%s: message %zu must have a \"role\" (system, user or "
+                   "assistant) and a \"content\", both strings", path, i + 1);
+}
+
+static aa_status print_chat(const tokenizer_values *v, const aa_chat *chat, const json_t *list,
+                            cli_call *call, aa_err *err) {
+    size_t n = json_array_size(list);
+    aa_text text = {0};
+    aa_chat_message *m = aa_heap_alloc(n + 1, sizeof *m);
+    aa_chat_options o = {.answer = v->answer, .date = v->date,
+                         .answers = aa_heap_alloc(n + 1, sizeof *o.answers)};
+    aa_status st = m && o.answers ? AA_OK : aa_fail_memory(err, "messages", n * sizeof *m);
+    if (!st && !json_is_array(list))
+        st = aa_fail(err, AA_EFORMAT, "%s: messages must be a JSON array", v->data);
+    for (size_t i = 0; !st && i < n; i++)
+        st = read_message(json_array_get(list, i), i, v->data, &m[i], err);
+    if (!st) st = aa_chat_render(chat, m, n, &o, &text, err);
+    if (!st && call->json) {
+        aa_text_add(&call->out, "{");
+        cli_key_string(&call->out, "template", aa_chat_name(chat));
+        aa_text_json_key(&call->out, "text");
+        aa_text_json_string(&call->out, text.data ? text.data : "", text.len);
+        aa_text_json_key(&call->out, "answers");
+        aa_text_add(&call->out, "[");
+        for (size_t i = 0; i < o.n_answers; i++)
+            aa_text_printf(&call->out, "%s[%zu,%zu]", i ? "," : "", o.answers[i].begin,
+                           o.answers[i].end);
+        aa_text_add(&call->out, "]}\n");
+    } else if (!st)
+        aa_text_add_bytes(&call->out, text.data, text.len);
+    aa_heap_free(m);
+    aa_heap_free(o.answers);
+    aa_text_release(&text);
+    return st;
+}
+
+static aa_status run_chat(cli_call *call, aa_err *err) {
+    const tokenizer_values *v = call->opts.values;
+    aa_tokenizer *t = NULL;
+    char *jinja = NULL;
+    aa_chat *chat = NULL;
+    json_t *list = NULL;
+    AA_TRY(cli_need(v->data, "data", "the messages", err));
+    AA_TRY(aa_json_load(&list, v->data, err));
+    aa_status st = cli_open_tokenizer_and_template(&t, &jinja, v->tokenizer, v->template, err);
+    if (!st) st = aa_chat_new(&chat, jinja, t, err);
+    if (!st) st = print_chat(v, chat, list, call, err);
+    aa_chat_free(chat);
+    aa_tokenizer_free(t);
+    aa_heap_free(jinja);
+    json_decref(list);
+    return st;
+}
+
+const cli_command cli_tokenizer_chat = {
+    .words = "tokenizer chat", .group = "data", .arguments = "",
+    .summary = "a conversation as the text that a chat model reads",
+    .rows = chat_rows, .values_size = sizeof(tokenizer_values), .run = run_chat,
 };

@@ -3,13 +3,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/file.h"
 #include "base/memory.h"
 #include "cli/cli.h"
 #include "sys/sys.h"
 
 static const cli_command *const commands[] = {
     &cli_train, &cli_plan, &cli_generate, &cli_eval, &cli_report, &cli_info, &cli_verify,
-    &cli_tokenizer_train, &cli_tokenizer_encode, &cli_tokenizer_decode,
+    &cli_convert, &cli_fetch, &cli_tokenizer_train, &cli_tokenizer_encode, &cli_tokenizer_decode,
+    &cli_tokenizer_convert, &cli_tokenizer_chat,
     &cli_data_tokenize, &cli_data_inspect, &cli_data_stories, &cli_data_batches,
     &cli_bench_step, &cli_bench_gemm, &cli_bench_decode,
 };
@@ -222,10 +224,50 @@ aa_status cli_need(const char *value, const char *key, const char *what, aa_err 
     return value ? AA_OK : aa_fail(err, AA_EUSAGE, "--%s is missing: %s", key, what);
 }
 
+/* A directory, or what begins as a GGUF file does, is a model. */
+static bool is_model(const char *path) {
+    char magic[4];
+    FILE *f = fopen(path, "rb");
+    size_t n = f ? fread(magic, 1, 4, f) : 0;
+    int no = f && ferror(f) ? errno : 0;
+    if (f) fclose(f);
+    return no == EISDIR || (n == 4 && memcmp(magic, "GGUF", 4) == 0);
+}
+
+aa_status cli_read_template(char **out, const char *path, aa_err *err) {
+    aa_sys_map map;
+    AA_TRY(aa_map_open(&map, path, err));
+    *out = aa_heap_printf("%.*s", (int)(map.size_bytes < INT32_MAX ? map.size_bytes : INT32_MAX),
+                          map.data ? (const char *)map.data : "");
+    aa_sys_map_close(&map);
+    return *out ? AA_OK : aa_fail_memory(err, "a chat template", 0);
+}
+
+aa_status cli_open_tokenizer_and_template(aa_tokenizer **out, char **jinja, const char *path,
+                                          const char *template, aa_err *err) {
+    aa_source *model = NULL;
+    if (path && strcmp(path, "bytes") != 0 && is_model(path)) {
+        AA_TRY(aa_source_open(&model, path, err));
+        aa_status st = aa_source_tokenizer(model, out, err);
+        *jinja = model->chat_template;
+        model->chat_template = NULL;
+        aa_source_close(model);
+        AA_TRY(st);
+    } else AA_TRY(cli_open_tokenizer(out, path, err));
+    if (!template) return AA_OK;
+    aa_heap_free(*jinja);
+    *jinja = NULL;
+    return cli_read_template(jinja, template, err);
+}
+
 aa_status cli_open_tokenizer(aa_tokenizer **out, const char *path, aa_err *err) {
-    AA_TRY(cli_need(path, "tokenizer", "a tokenizer.json, or 'bytes'", err));
-    return strcmp(path, "bytes") == 0 ? aa_tokenizer_new_bytes(out, err)
-                                      : aa_tokenizer_load(out, path, err);
+    char *jinja = NULL;
+    AA_TRY(cli_need(path, "tokenizer", "a tokenizer.json, a model, or 'bytes'", err));
+    if (strcmp(path, "bytes") == 0) return aa_tokenizer_new_bytes(out, err);
+    if (!is_model(path)) return aa_tokenizer_load(out, path, err);
+    aa_status st = cli_open_tokenizer_and_template(out, &jinja, path, NULL, err);
+    aa_heap_free(jinja);
+    return st;
 }
 
 void cli_message(void *ctx, const char *line) {

@@ -37,7 +37,7 @@ static void add_to_curve(cli_progress *p, const aa_train_progress *t) {
     p->curve[p->n_curve++] = t->loss_smooth;
 }
 
-static void duration(double s, char *out, size_t n) {
+void cli_duration(double s, char *out, size_t n) {
     if (!isfinite(s)) snprintf(out, n, "?");
     else if (s < 100) snprintf(out, n, "%.0fs", s);
     else if (s < 6000) snprintf(out, n, "%.0fm%02.0fs", floor(s / 60), floor(fmod(s, 60)));
@@ -46,7 +46,7 @@ static void duration(double s, char *out, size_t n) {
 
 static void describe(cli_progress *p, const aa_train_progress *t, bool spark) {
     char left[32];
-    duration(t->left_s, left, sizeof left);
+    cli_duration(t->left_s, left, sizeof left);
     aa_text_clear(&p->text);
     aa_text_printf(&p->text, "%3.0f%%  step %llu  loss %.3f", 100 * t->fraction,
                    (unsigned long long)t->step, t->loss_smooth);
@@ -86,20 +86,25 @@ static void clear_line(cli_progress *p) {
     p->line_open = false;
 }
 
+bool cli_progress_due(cli_progress *p, bool last) {
+    double now = aa_sys_clock_s(), *before = p->terminal ? &p->last_draw_s : &p->last_line_s;
+    double every = p->terminal ? DRAW_EVERY_S : PLAIN_EVERY_S;
+    if (p->quiet || (now - *before < every && !(p->terminal && last))) return false;
+    *before = now;
+    return true;
+}
+
+void cli_progress_show(cli_progress *p) {
+    if (p->terminal) draw(p);
+    else fprintf(stderr, "%s\n", p->text.data ? p->text.data : "");
+}
+
 void cli_progress_step(void *ctx, const aa_train_progress *t) {
     cli_progress *p = ctx;
     add_to_curve(p, t);
-    double now = aa_sys_clock_s();
-    if (p->quiet) return;
-    if (p->terminal && (now - p->last_draw_s >= DRAW_EVERY_S || t->fraction >= 1)) {
-        describe(p, t, p->width > 100);
-        draw(p);
-        p->last_draw_s = now;
-    } else if (!p->terminal && now - p->last_line_s >= PLAIN_EVERY_S) {
-        describe(p, t, false);
-        fprintf(stderr, "%s\n", p->text.data ? p->text.data : "");
-        p->last_line_s = now;
-    }
+    if (!cli_progress_due(p, t->fraction >= 1)) return;
+    describe(p, t, p->terminal && p->width > 100);
+    cli_progress_show(p);
 }
 
 void cli_progress_eval(void *ctx, const aa_train_progress *t, const aa_eval_result *r, bool best) {

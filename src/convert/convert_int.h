@@ -9,10 +9,14 @@
 #define AA__HF_WEIGHTS "model.safetensors"
 #define AA__HF_INDEX "model.safetensors.index.json"
 #define AA__HF_TOKENIZER "tokenizer.json"
+#define AA__HF_TOKENIZER_CONFIG "tokenizer_config.json"
+#define AA__HF_TEMPLATE "chat_template.jinja"
 #define AA__HF_ACTIVE "active_vocabulary.json"
 
 /* Opens dir (which holds a config.json) as a source; s is zeroed and has its path. */
 aa_status aa__hf_open(aa_source *s, const char *dir, aa_err *err) AA_MUST_USE;
+/* Opens a file of that format. */
+aa_status aa__gguf_open(aa_source *s, const char *path, aa_err *err) AA_MUST_USE;
 
 /* Whether the tensor has a row for each id. */
 static inline bool aa__is_by_id(const aa_tensor *t) {

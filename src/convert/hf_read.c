@@ -8,6 +8,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "convert/convert_int.h"
@@ -271,6 +272,62 @@ static aa_status hf_check_all_read(aa_source *s, aa_err *err) {
     return AA_OK;
 }
 
+/* ---- the chat template ----------------------------------------------------------------------- */
+
+/* tokenizer_config.json's "chat_template": a string, or a list of named ones of which the one named
+ * "default" is meant. */
+static aa_status template_of_config(aa_source *s, const char *path, aa_err *err) {
+    json_t *o = NULL;
+    size_t i;
+    json_t *named;
+
+    AA_TRY(aa_json_load(&o, path, err));
+    const json_t *v = json_object_get(o, "chat_template");
+    const char *text = json_string_value(v);
+    json_array_foreach(v, i, named) {
+        const char *name = json_string_value(json_object_get(named, "name"));
+
+        if (name && strcmp(name, "default") == 0)
+            text = json_string_value(json_object_get(named, "template"));
+    }
+    if (text) s->chat_template = aa_heap_strdup(text);
+    aa_status st = text && !s->chat_template ? aa_fail_memory(err, "a chat template", strlen(text))
+                                             : AA_OK;
+    json_decref(o);
+    return st;
+}
+
+static aa_status template_of_file(aa_source *s, const char *path, aa_err *err) {
+    aa_sys_map map;
+
+    AA_TRY(aa_map_open(&map, path, err));
+    s->chat_template = aa_heap_alloc(map.size_bytes + 1, 1);
+    if (s->chat_template && map.size_bytes) memcpy(s->chat_template, map.data, map.size_bytes);
+    aa_sys_map_close(&map);
+    return s->chat_template ? AA_OK : aa_fail_memory(err, "a chat template", map.size_bytes);
+}
+
+/* The file of its own is the newer custom, and wins in transformers, too. */
+static aa_status read_template(aa_source *s, const char *dir, aa_err *err) {
+    static const struct {
+        const char *name;
+        aa_status (*read)(aa_source *s, const char *path, aa_err *err);
+    } places[] = {{AA__HF_TEMPLATE, template_of_file}, {AA__HF_TOKENIZER_CONFIG,
+                                                        template_of_config}};
+    aa_sys_kind kind;
+
+    for (size_t i = 0; i < 2; i++) {
+        AA_TRY(aa__kind_of(&kind, dir, places[i].name, err));
+        if (kind != AA_SYS_FILE) continue;
+        char *path = aa_path_join(dir, places[i].name);
+        aa_status st = path ? places[i].read(s, path, err) : aa_fail_memory(err, "a path", 0);
+
+        aa_heap_free(path);
+        if (st || s->chat_template) return st;
+    }
+    return AA_OK;
+}
+
 aa_status aa__hf_open(aa_source *s, const char *dir, aa_err *err) {
     hf_self *self = aa_heap_alloc(1, sizeof *self);
     aa_sys_kind tokenizer;
@@ -280,12 +337,14 @@ aa_status aa__hf_open(aa_source *s, const char *dir, aa_err *err) {
     s->close = hf_close;
     s->format = "huggingface";
     s->find = hf_find;
+    s->mapped = true;
     s->tokenizer = hf_tokenizer;
     s->check_all_read = hf_check_all_read;
     AA_TRY(read_config(s, dir, err));
     s->full_vocab = (size_t)s->config.vocab;
     AA_TRY(open_weights(self, dir, err));
     AA_TRY(read_active(s, dir, err));
+    AA_TRY(read_template(s, dir, err));
     AA_TRY(aa__kind_of(&tokenizer, dir, AA__HF_TOKENIZER, err));
     if (tokenizer == AA_SYS_ABSENT) return AA_OK;
     s->tokenizer_path = aa_path_join(dir, AA__HF_TOKENIZER);

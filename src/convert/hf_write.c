@@ -234,8 +234,9 @@ static aa_status write_texts(const target *d, const aa_config *c, const aa_hf_op
     if (o->tokenizer) {
         AA_TRY(aa_tokenizer_write_json(o->tokenizer, t, err));
         AA_TRY(write_text(d, AA__HF_TOKENIZER, t, err));
-        AA_TRY(aa_tokenizer_write_config_json(o->tokenizer, (size_t)c->seq, t, err));
-        AA_TRY(write_text(d, "tokenizer_config.json", t, err));
+        AA_TRY(aa_tokenizer_write_config_json(o->tokenizer, (size_t)c->seq,
+                                              o->chat_template, t, err));
+        AA_TRY(write_text(d, AA__HF_TOKENIZER_CONFIG, t, err));
     }
     if (o->n_active == o->full_vocab) return AA_OK;
     active_json(o, v, t);

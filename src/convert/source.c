@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "convert/convert_int.h"
+#include "formats/gguf.h"
 
 aa_status aa__kind_of(aa_sys_kind *out, const char *dir, const char *name, aa_err *err) {
     aa_sys_info info;
@@ -45,18 +46,10 @@ static aa_status follow_links(const char *run, char **out, aa_err *err) {
     return AA_OK;
 }
 
-/* The directory with the config.json that path means. */
+/* The directory with the config.json that path, a directory, means. */
 static aa_status resolve(const char *path, char **out, aa_err *err) {
-    aa_sys_info info;
     aa_sys_kind config, journal;
-    int no = aa_sys_stat(&info, path);
 
-    if (no) return aa_fail_errno(err, no, "cannot open", path);
-    if (info.kind == AA_SYS_ABSENT)
-        return aa_fail(err, AA_ENOTFOUND, "there is no model '%s'", path);
-    if (info.kind != AA_SYS_DIR)
-        return aa_fail(err, AA_EUNSUPPORTED, "'%s' is a file; a model is a run directory or a "
-                       "directory with config.json and model.safetensors: give that", path);
     AA_TRY(aa__kind_of(&config, path, AA__HF_CONFIG, err));
     if (config == AA_SYS_FILE) {
         *out = aa_heap_strdup(path);
@@ -71,12 +64,46 @@ static aa_status resolve(const char *path, char **out, aa_err *err) {
                    "checkpoint `best` or `last`", path);
 }
 
-aa_status aa_source_open(aa_source **out, const char *path, aa_err *err) {
-    aa_source *s = aa_heap_alloc(1, sizeof *s);
+/* Formats that are one file, told by how it begins. */
+static const struct {
+    const char *magic;
+    aa_status (*open)(aa_source *s, const char *path, aa_err *err);
+} formats[] = {{AA_GGUF_MAGIC, aa__gguf_open}};
 
+static aa_status open_file(aa_source *s, const char *path, aa_err *err) {
+    aa_sys_map map;
+
+    s->path = aa_heap_strdup(path);
+    if (!s->path) return aa_fail_memory(err, "a path", strlen(path));
+    AA_TRY(aa_map_open(&map, path, err));
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        size_t n = strlen(formats[i].magic);
+
+        if (map.size_bytes < n || memcmp(map.data, formats[i].magic, n) != 0) continue;
+        aa_sys_map_close(&map);
+        return formats[i].open(s, path, err);
+    }
+    aa_sys_map_close(&map);
+    return aa_fail(err, AA_EUNSUPPORTED, "'%s' is a file of another kind; a model is a GGUF file, "
+                   "a run directory, or a directory with config.json and model.safetensors: give "
+                   "that", path);
+}
+
+static aa_status open_directory(aa_source *s, const char *path, aa_err *err) {
+    AA_TRY(resolve(path, &s->path, err));
+    return aa__hf_open(s, s->path, err);
+}
+
+aa_status aa_source_open(aa_source **out, const char *path, aa_err *err) {
+    aa_sys_info info;
+    int no = aa_sys_stat(&info, path);
+
+    if (no) return aa_fail_errno(err, no, "cannot open", path);
+    if (info.kind == AA_SYS_ABSENT)
+        return aa_fail(err, AA_ENOTFOUND, "there is no model '%s'", path);
+    aa_source *s = aa_heap_alloc(1, sizeof *s);
     if (!s) return aa_fail_memory(err, "a model source", sizeof *s);
-    aa_status st = resolve(path, &s->path, err);
-    if (!st) st = aa__hf_open(s, s->path, err);
+    aa_status st = (info.kind == AA_SYS_DIR ? open_directory : open_file)(s, path, err);
     if (st) aa_source_close(s);
     else *out = s;
     return st;
@@ -113,7 +140,10 @@ aa_status aa_source_read(aa_source *s, const aa_tensor *row, float *dst, aa_err 
     return AA_OK;
 }
 
-static aa_status read_row(aa_source *s, aa_tensor *t, float *buffer, aa_err *err) {
+static aa_status read_row(aa_source *s, aa_model *m, size_t row, float *buffer, aa_err *err) {
+    aa_tensor *t = &m->tensors[row];
+
+    if (t->stored) return s->find(s, t, &m->stored[row], err);
     AA_TRY(aa_source_read(s, t, buffer ? buffer : (float *)(void *)t->data, err));
     for (size_t i = 0; buffer && i < aa_tensor_size(t); i++) t->data[i] = (aa_real)buffer[i];
     return check_finite(s, t, err);
@@ -131,7 +161,8 @@ aa_status aa_source_load(aa_source *s, aa_model *m, aa_err *err) {
         buffer = aa_heap_alloc(largest, sizeof *buffer);
         if (!buffer) return aa_fail_memory(err, "a conversion buffer", largest * sizeof *buffer);
     }
-    for (size_t i = 0; !st && i < m->n_tensors; i++) st = read_row(s, &m->tensors[i], buffer, err);
+    aa_assert(!m->stored || !s->active_ids);
+    for (size_t i = 0; !st && i < m->n_tensors; i++) st = read_row(s, m, i, buffer, err);
     if (!st && s->check_all_read) st = s->check_all_read(s, err);
     aa_model_changed(m);
     aa_heap_free(buffer);
@@ -152,7 +183,7 @@ aa_status aa_source_tokenizer(aa_source *s, aa_tokenizer **out, aa_err *err) {
     if (n > s->full_vocab) {
         aa_tokenizer_free(t);
         if (!s->tokenizer_path)
-            return aa_fail(err, AA_ENOTFOUND, "'%s' has no tokenizer.json, and its vocabulary of "
+            return aa_fail(err, AA_ENOTFOUND, "'%s' has no tokenizer, and its vocabulary of "
                            "%zu ids is too small for bytes, which take %zu", s->path,
                            s->full_vocab, n);
         return aa_fail(err, AA_EFORMAT, "'%s' has %zu ids, but the model beside it only %zu",

@@ -28,6 +28,7 @@ struct aa_source {
     /* The matrix named as the row is, its shape compared with the row's (token tables have
      * full_vocab rows); valid until close. AA_ENOTFOUND if the file lacks it. */
     aa_status (*find)(aa_source *s, const aa_tensor *row, aa_stored *out, aa_err *err);
+    bool mapped;                         /* ... and in mapped files: aa_sys_map_drop is harmless */
     /* NULL unless there is a tokenizer_path. */
     aa_status (*tokenizer)(aa_source *s, aa_tokenizer **out, aa_err *err);
     /* After every row was found: fails if the file holds weights nobody asked for (may be NULL). */
@@ -41,8 +42,9 @@ struct aa_source {
 aa_status aa_source_open(aa_source **out, const char *path, aa_err *err) AA_MUST_USE;
 void aa_source_close(aa_source *s);      /* NULL is fine */
 /* Reads every row of a laid-out model; refuses rows that are missing, left over or not finite,
- * naming them. The model's shapes must be those of s->config (seq and residual_scale are not
- * compared). */
+ * naming them. Rows of a stored model are found, not read: it needs the source open, its whole
+ * vocabulary, and shows by its results whether they are finite. The model's shapes must be those of
+ * s->config (seq and residual_scale are not compared). */
 aa_status aa_source_load(aa_source *s, aa_model *m, aa_err *err) AA_MUST_USE;
 /* The row's matrix, as in find, of the model as trained: of a compact vocabulary only active rows.
  * dst: rows*cols floats. */
@@ -59,6 +61,7 @@ void aa_hf_note(aa_hf_files *files, const char *name, uint64_t size_bytes, aa_di
 
 typedef struct aa_hf_options {
     const aa_tokenizer *tokenizer;       /* NULL: none is written */
+    const char *chat_template;           /* Jinja, goes with the tokenizer; NULL: none */
     /* Row i of the model is id active_ids[i] of full_vocab ids, in any order; NULL: the rows are
      * the ids. A compact vocabulary (n_active < full_vocab) is expanded, and its ids are recorded
      * in active_vocabulary.json. */

@@ -1,10 +1,10 @@
 /* data/bpe: the ids of one piece.
  *
- * A piece begins as its bytes; of all neighbours that have a merge, the pair with the lowest rank,
- * the leftmost of equals, is joined, until none has. Short pieces look for the best pair in an
- * array; for long ones (a megabyte without a space is legal) a heap of rank << 32 | position over a
- * linked list makes that O(n log n): an entry whose pair has changed since is recognised by its
- * rank and dropped.
+ * A piece begins as its bytes, in SPM as its characters; of all neighbours that have a merge, the
+ * pair with the lowest rank, the leftmost of equals, is joined, until none has. Short pieces look
+ * for the best pair in an array; for long ones (a megabyte without a space is legal) a heap of
+ * rank << 32 | position over a linked list makes that O(n log n): an entry whose pair has changed
+ * since is recognised by its rank and dropped.
  *
  * Text repeats its words, so each encoder remembers the ids of short pieces; when the memory is
  * full it begins anew.
@@ -20,19 +20,36 @@ void aa__encoder_release(aa__encoder *e) {
     aa_ids_release(&e->ids);
     aa_heap_free(e->symbols);
     aa_heap_free(e->heap);
-    aa_text_release(&e->nfc);
+    aa_text_release(&e->normal);
 }
 
 /* ---- merging --------------------------------------------------------------------------------- */
 
-/* Symbols of the bytes of a piece into out; a byte without id is the unknown token, or left out
- * where there is none, as the `tokenizers` library does. */
-static size_t byte_symbols(const aa_tokenizer *t, const unsigned char *p, size_t n, int32_t *out) {
+static bool has_bytes(const aa_tokenizer *t, const unsigned char *p, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (t->byte_id[p[i]] < 0) return false;
+    return true;
+}
+
+/* The symbols a piece begins as, at most n, into out. SPM: the pieces of its characters, or the
+ * byte tokens of those that are none. What has no id is the unknown token, or left out where there
+ * is none, as the `tokenizers` library does. */
+static size_t symbols_of(const aa_tokenizer *t, const unsigned char *p, size_t n, int32_t *out) {
+    bool spm = t->kind == AA_TOKENIZER_SPM, unknown = false;
     size_t k = 0;
-    for (size_t i = 0; i < n; i++) {
-        int32_t id = t->byte_id[p[i]];
-        if (id < 0) id = t->unk;
+    for (size_t i = 0, size = 1; i < n; i += size) {
+        uint32_t code;
+        if (spm && !(size = aa__utf8_decode(p + i, n - i, &code))) size = 1;
+        int32_t id = spm ? aa__piece_id(t, p + i, size) : -1;
+        bool before = unknown;
+        unknown = false;
         if (id >= 0) out[k++] = id;
+        else if (has_bytes(t, p + i, size))
+            for (size_t b = 0; b < size; b++) out[k++] = t->byte_id[p[i + b]];
+        else {
+            unknown = true;
+            if (t->unk >= 0 && !(before && t->fuse_unk)) out[k++] = t->unk;
+        }
     }
     return k;
 }
@@ -148,13 +165,13 @@ static void encode_long(aa__encoder *e, const unsigned char *p, size_t n) {
         e->failed = true;
         return;
     }
-    size_t k = byte_symbols(e->t, p, n, e->symbols);
+    size_t k = symbols_of(e->t, p, n, e->symbols);
     append(e, e->symbols, merge_long(e, k, n));
 }
 
 static void encode_short(aa__encoder *e, const unsigned char *p, size_t n) {
     int32_t id[SHORT];
-    size_t k = byte_symbols(e->t, p, n, id);
+    size_t k = symbols_of(e->t, p, n, id);
     if (k) append(e, id, merge_short(e->t, id, k));
 }
 
@@ -232,7 +249,7 @@ void aa__encode_piece(aa__encoder *e, const unsigned char *p, size_t n) {
             return;
         }
     }
-    if (n == 1 && t->byte_id[*p] >= 0) append(e, &t->byte_id[*p], 1);
+    if (n == 1 && t->kind != AA_TOKENIZER_SPM && t->byte_id[*p] >= 0) append(e, &t->byte_id[*p], 1);
     else if (n <= SHORT) encode_remembering(e, p, n);
     else encode_long(e, p, n);
 }

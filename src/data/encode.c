@@ -54,6 +54,16 @@ void aa__nfc(aa_text *out, const unsigned char *text, size_t n) {
     aa_text_add_bytes(out, text + copied, n - copied);
 }
 
+void aa__normalize(const aa_tokenizer *t, aa_text *out, const unsigned char *text, size_t n,
+                   bool first) {
+    if (t->kind != AA_TOKENIZER_SPM) {
+        aa__nfc(out, text, n);
+        return;
+    }
+    if (first && t->prefix == AA_PREFIX_ALWAYS) aa_text_add(out, " ");
+    aa__unmark_spaces(out, (const char *)text, n);
+}
+
 /* ---- pieces ---------------------------------------------------------------------------------- */
 
 static void on_piece(void *ctx, const unsigned char *piece, size_t n) {
@@ -79,12 +89,16 @@ static aa_status encode_pieces(aa__encoder *e, const unsigned char *text, size_t
     return AA_OK;
 }
 
-/* A stretch without added tokens;
- * first: its beginning is that of the stretch between two of them. */
-static aa_status encode_stretch(aa__encoder *e, const unsigned char *text, size_t n, bool first,
+/* Where in the text a stretch without added tokens begins. A stretch may come in several parts. */
+typedef enum { CONTINUED, STRETCH, TEXT } beginning;
+
+/* A normalised stretch; AA_PREFIX_ALWAYS is the normaliser's work. */
+static aa_status encode_stretch(aa__encoder *e, const unsigned char *text, size_t n, beginning at,
                                 aa_err *err) {
-    if (!n || !first || !e->t->add_prefix_space || text[0] == ' ')
-        return encode_pieces(e, text, n, err);
+    aa_prefix prefix = e->t->prefix;
+    bool wanted = (prefix == AA_PREFIX_UNLESS_SPACE && at != CONTINUED) ||
+                  (prefix == AA_PREFIX_FIRST && at == TEXT);
+    if (!n || !wanted || text[0] == ' ') return encode_pieces(e, text, n, err);
     aa_text spaced = {0};
     aa_text_add(&spaced, " ");
     aa_text_add_bytes(&spaced, text, n);
@@ -92,6 +106,17 @@ static aa_status encode_stretch(aa__encoder *e, const unsigned char *text, size_
     if (!st) st = encode_pieces(e, (const unsigned char *)spaced.data, spaced.len, err);
     aa_text_release(&spaced);
     return st;
+}
+
+/* *text, normalised where the tokenizer asks for it; then it is the encoder's until the next. */
+static aa_status normalize(aa__encoder *e, const unsigned char **text, size_t *n, beginning at,
+                           aa_err *err) {
+    if (!aa__has_normalizer(e->t)) return AA_OK;
+    aa_text_clear(&e->normal);
+    aa__normalize(e->t, &e->normal, *text, *n, at != CONTINUED);
+    *text = (const unsigned char *)e->normal.data;
+    *n = e->normal.len;
+    return aa_text_status(&e->normal, err);
 }
 
 /* ---- added tokens ---------------------------------------------------------------------------- */
@@ -212,6 +237,8 @@ static aa_status each_stretch(const matcher *m, const unsigned char *text, size_
 typedef struct serial {
     aa__encoder *e;
     unsigned flags;
+    const unsigned char *text; /* all of it */
+    beginning at;              /* of what comes next */
 } serial;
 
 static aa_status push_id(aa__encoder *e, int32_t id) {
@@ -223,19 +250,16 @@ static aa_status push_id(aa__encoder *e, int32_t id) {
 static aa_status on_normalized(void *ctx, int32_t id, const unsigned char *text, size_t n,
                                aa_err *err) {
     serial *s = ctx;
-    return id >= 0 ? push_id(s->e, id) : encode_stretch(s->e, text, n, true, err);
+    beginning at = s->at;
+    s->at = STRETCH;
+    return id >= 0 ? push_id(s->e, id) : encode_stretch(s->e, text, n, at, err);
 }
 
 static aa_status on_raw(void *ctx, int32_t id, const unsigned char *text, size_t n, aa_err *err) {
     serial *s = ctx;
     if (id >= 0) return push_id(s->e, id);
-    if (s->e->t->nfc) {
-        aa_text_clear(&s->e->nfc);
-        aa__nfc(&s->e->nfc, text, n);
-        AA_TRY(aa_text_status(&s->e->nfc, err));
-        text = (const unsigned char *)s->e->nfc.data;
-        n = s->e->nfc.len;
-    }
+    s->at = text == s->text ? TEXT : STRETCH;
+    AA_TRY(normalize(s->e, &text, &n, s->at, err));
     matcher m = matcher_of(s->e->t, s->flags, true);
     return each_stretch(&m, text, n, on_normalized, s, err);
 }
@@ -246,7 +270,7 @@ static aa_status status_of(const aa__encoder *e, size_t n, aa_err *err) {
 
 aa_status aa__encode_with(aa__encoder *e, const char *text, size_t n, unsigned flags, aa_ids *out,
                           aa_err *err) {
-    serial s = {e, flags};
+    serial s = {.e = e, .flags = flags, .text = (const unsigned char *)text};
     e->out = out;
     matcher m = matcher_of(e->t, flags, false);
     AA_TRY(each_stretch(&m, (const unsigned char *)text, n, on_raw, &s, err));
@@ -283,11 +307,12 @@ typedef struct chunk {
     const unsigned char *text;
     size_t n;
     int32_t id;
-    bool first;
+    beginning at;
 } chunk;
 
 typedef struct parallel {
     const aa_tokenizer *t;
+    const unsigned char *text; /* all of it */
     chunk *chunk;
     size_t n_chunks, capacity;
     size_t n_groups;
@@ -315,7 +340,8 @@ static aa_status on_chunks(void *ctx, int32_t id, const unsigned char *text, siz
     if (id >= 0) return add_chunk(p, (chunk){.id = id}, err);
     for (size_t at = 0; at < n;) {
         size_t next = n - at > CHUNK_BYTES ? aa__split_cut(p->t, text, at + CHUNK_BYTES, n) : n;
-        AA_TRY(add_chunk(p, (chunk){text + at, next - at, -1, at == 0}, err));
+        beginning begins = at ? CONTINUED : text == p->text ? TEXT : STRETCH;
+        AA_TRY(add_chunk(p, (chunk){text + at, next - at, -1, begins}, err));
         at = next;
     }
     return AA_OK;
@@ -323,11 +349,10 @@ static aa_status on_chunks(void *ctx, int32_t id, const unsigned char *text, siz
 
 static aa_status encode_chunk(aa__encoder *e, const chunk *c, aa_err *err) {
     if (c->id >= 0) return push_id(e, c->id);
-    if (!e->t->nfc) return encode_stretch(e, c->text, c->n, c->first, err);
-    aa_text_clear(&e->nfc);
-    aa__nfc(&e->nfc, c->text, c->n);
-    AA_TRY(aa_text_status(&e->nfc, err));
-    return encode_stretch(e, (const unsigned char *)e->nfc.data, e->nfc.len, c->first, err);
+    const unsigned char *text = c->text;
+    size_t n = c->n;
+    AA_TRY(normalize(e, &text, &n, c->at, err));
+    return encode_stretch(e, text, n, c->at, err);
 }
 
 static void encode_groups(void *ctx, size_t first, size_t end, int thread) {
@@ -388,7 +413,7 @@ aa_status aa_encode_parallel(const aa_tokenizer *t, aa_pool *pool, const char *t
     if (n <= CHUNK_BYTES || matcher_of(t, flags, true).any)
         return aa_encode(t, text, n, flags, out, err);
     size_t before = out->len;
-    parallel p = {.t = t};
+    parallel p = {.t = t, .text = (const unsigned char *)text};
     aa_status st = begin(t, flags, out, err);
     if (!st) st = each_stretch(&raw, (const unsigned char *)text, n, on_chunks, &p, err);
     if (!st) st = run_groups(&p, pool, out, err);

@@ -115,12 +115,20 @@ static size_t llama3_next(const unsigned char *text, size_t at, size_t end, int 
     return space_piece(text, at, stop, stop == end);
 }
 
+/* A run of spaces belongs to what follows it. */
+static size_t spaces_next(const unsigned char *text, size_t at, size_t end) {
+    while (at < end && text[at] == ' ') at++;
+    const unsigned char *space = at < end ? memchr(text + at, ' ', end - at) : NULL;
+    return space ? (size_t)(space - text) : end;
+}
+
 size_t aa__split_next(aa_split split, const unsigned char *text, size_t at, size_t end) {
     switch (split) {
     case AA_SPLIT_GPT2: return gpt2_next(text, at, end, false);
     case AA_SPLIT_SMOLLM: return smollm_next(text, at, end);
     case AA_SPLIT_LLAMA3: return llama3_next(text, at, end, 3);
     case AA_SPLIT_QWEN2: return llama3_next(text, at, end, 1);
+    case AA_SPLIT_SPACES: return spaces_next(text, at, end);
     case AA_SPLIT_NONE:
     case AA_SPLIT_REGEX: break;
     }

@@ -1,5 +1,6 @@
 /* data/tokenizer: the vocabulary, made once from a spec and checked there, so that encoding and
  * decoding need no checks of it. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "data/tokenizer_int.h"
@@ -96,10 +97,14 @@ static aa_status check_spec(const aa_tokenizer_spec *s, aa_err *err) {
             err, AA_EFORMAT,
             "a tokenizer with %zu ids, %zu merges, %zu added tokens; the limit is %d of each",
             s->n_vocab, s->n_merges, s->n_added, AA__VOCAB_MAX);
-    for (size_t i = 0; i < s->n_vocab; i++)
-        if (s->piece[i] && (!s->piece_len[i] || s->piece_len[i] > AA__PIECE_MAX))
-            return aa_fail(err, AA_EFORMAT, "id %zu stands for %zu bytes; 1 to %d are possible", i,
-                           s->piece_len[i], AA__PIECE_MAX);
+    size_t most = s->kind == AA_TOKENIZER_SPM ? AA__SPM_PIECE_MAX : AA__PIECE_MAX;
+    for (size_t i = 0; i < s->n_vocab; i++) {
+        if (s->piece[i] && (!s->piece_len[i] || s->piece_len[i] > most))
+            return aa_fail(err, AA_EFORMAT, "id %zu stands for %zu bytes; 1 to %zu are possible", i,
+                           s->piece_len[i], most);
+        if (s->score && isnan(s->score[i]))
+            return aa_fail(err, AA_EFORMAT, "the score of id %zu is not a number", i);
+    }
     for (size_t i = 0; i < s->n_added; i++) {
         const aa_added_token *a = &s->added[i];
         if (a->id < 0 || a->id >= AA__VOCAB_MAX || !a->len || a->len > AA__PIECE_MAX)
@@ -113,6 +118,29 @@ static aa_status check_spec(const aa_tokenizer_spec *s, aa_err *err) {
     return AA_OK;
 }
 
+static aa_status same_bytes(int32_t a, int32_t b, aa_err *err) {
+    return aa_fail(err, AA_EFORMAT, "ids %d and %d stand for the same bytes", a, b);
+}
+
+/* Byte tokens are reached by their bytes, not by their text. Of two SPM pieces alike the first is
+ * in the table: see check_alike. */
+static aa_status enter_piece(aa_tokenizer *t, int32_t id, aa_err *err) {
+    const char *p = t->piece[id];
+    size_t n = t->piece_len[id];
+    bool spm = t->kind == AA_TOKENIZER_SPM, byte = aa__is_byte(t, id);
+    if (byte && (n != 1 || t->byte_id[(unsigned char)*p] >= 0))
+        return aa_fail(err, AA_EFORMAT, "id %d is a byte token, but stands for %s", id,
+                       n != 1 ? "more than a byte" : "the byte of another one");
+    if (n == 1 && byte == spm) t->byte_id[(unsigned char)*p] = id;
+    if (byte) return AA_OK;
+    int32_t same = aa__piece_id(t, p, n);
+    if (same >= 0) return spm ? AA_OK : same_bytes(same, id, err);
+    size_t at = aa__hash_bytes(p, n) & t->piece_mask;
+    while (t->piece_table[at] >= 0) at = (at + 1) & t->piece_mask;
+    t->piece_table[at] = id;
+    return AA_OK;
+}
+
 static aa_status copy_pieces(aa_tokenizer *t, const aa_tokenizer_spec *s, aa_err *err) {
     size_t total = 0, size = table_size(s->n_vocab);
     for (size_t i = 0; i < s->n_vocab; i++) total += s->piece[i] ? s->piece_len[i] : 0;
@@ -120,34 +148,32 @@ static aa_status copy_pieces(aa_tokenizer *t, const aa_tokenizer_spec *s, aa_err
     t->piece = aa_arena_alloc(&t->arena, t->n_vocab, sizeof *t->piece);
     t->piece_len = aa_arena_alloc(&t->arena, t->n_vocab, sizeof *t->piece_len);
     t->piece_table = aa_arena_alloc(&t->arena, size, sizeof *t->piece_table);
+    if (s->token_type) t->token_type = aa_arena_alloc(&t->arena, t->n_vocab, 1);
+    if (s->score) t->score = aa_arena_alloc(&t->arena, t->n_vocab, sizeof *t->score);
     AA_TRY(aa_arena_status(&t->arena, err));
     memset(t->piece_table, 0xFF, size * sizeof *t->piece_table);
     memset(t->byte_id, 0xFF, sizeof t->byte_id);
     t->piece_mask = size - 1;
+    if (s->token_type) memcpy(t->token_type, s->token_type, s->n_vocab);
+    if (s->score) memcpy(t->score, s->score, s->n_vocab * sizeof *t->score);
     for (size_t i = 0; i < s->n_vocab; i++) {
-        size_t n = s->piece_len[i];
         if (!s->piece[i]) continue;
-        int32_t same = aa__piece_id(t, s->piece[i], n);
-        if (same >= 0)
-            return aa_fail(err, AA_EFORMAT, "ids %d and %zu stand for the same bytes", same, i);
-        memcpy(bytes, s->piece[i], n);
+        memcpy(bytes, s->piece[i], s->piece_len[i]);
         t->piece[i] = bytes;
-        t->piece_len[i] = (uint32_t)n;
-        bytes += n;
-        size_t at = aa__hash_bytes(t->piece[i], n) & t->piece_mask;
-        while (t->piece_table[at] >= 0) at = (at + 1) & t->piece_mask;
-        t->piece_table[at] = (int32_t)i;
-        if (n == 1) t->byte_id[(unsigned char)t->piece[i][0]] = (int32_t)i;
+        t->piece_len[i] = (uint32_t)s->piece_len[i];
+        bytes += s->piece_len[i];
+        AA_TRY(enter_piece(t, (int32_t)i, err));
     }
     return AA_OK;
 }
 
+/* ---- merges ---------------------------------------------------------------------------------- */
+
 /* A pair that is listed twice has its later rank, as in the `tokenizers` library. */
-static aa_status copy_merge(aa_tokenizer *t, const aa_tokenizer_spec *s, size_t i, aa_text *both,
-                            aa_err *err) {
-    int32_t l = s->merges[i][0], r = s->merges[i][1];
-    if (l < 0 || r < 0 || (size_t)l >= s->n_vocab || (size_t)r >= s->n_vocab || !t->piece[l] ||
-        !t->piece[r])
+static aa_status add_merge(aa_tokenizer *t, int32_t l, int32_t r, size_t rank, aa_text *both,
+                           aa_err *err) {
+    size_t n = t->n_vocab, i = t->n_merges;
+    if (l < 0 || r < 0 || (size_t)l >= n || (size_t)r >= n || !t->piece[l] || !t->piece[r])
         return aa_fail(err, AA_EFORMAT,
                        "merge %zu joins ids %d and %d, which are not both in the vocabulary", i, l,
                        r);
@@ -161,28 +187,41 @@ static aa_status copy_merge(aa_tokenizer *t, const aa_tokenizer_spec *s, size_t 
                        i, l, r);
     t->merges[i][0] = l;
     t->merges[i][1] = r;
+    t->n_merges++;
     uint64_t key = aa__pair_key(l, r);
     size_t at = aa__mix(key) & t->pair_mask;
     while (t->pair_table[at].key != UINT64_MAX && t->pair_table[at].key != key)
         at = (at + 1) & t->pair_mask;
-    t->pair_table[at] = (aa__pair){key, (uint32_t)i, id};
+    t->pair_table[at] = (aa__pair){key, (uint32_t)rank, id};
+    return AA_OK;
+}
+
+static aa_status make_merges(aa_tokenizer *t, size_t n, aa_err *err) {
+    size_t size = table_size(n);
+    t->merges = aa_arena_alloc(&t->arena, n, sizeof *t->merges);
+    t->pair_table = aa_arena_alloc(&t->arena, size, sizeof *t->pair_table);
+    AA_TRY(aa_arena_status(&t->arena, err));
+    t->pair_mask = size - 1;
+    for (size_t i = 0; i < size; i++) t->pair_table[i].key = UINT64_MAX;
     return AA_OK;
 }
 
 static aa_status copy_merges(aa_tokenizer *t, const aa_tokenizer_spec *s, aa_err *err) {
-    size_t size = table_size(s->n_merges);
-    t->merges = aa_arena_alloc(&t->arena, s->n_merges, sizeof *t->merges);
-    t->pair_table = aa_arena_alloc(&t->arena, size, sizeof *t->pair_table);
-    AA_TRY(aa_arena_status(&t->arena, err));
-    t->pair_mask = size - 1;
-    t->n_merges = s->n_merges;
-    for (size_t i = 0; i < size; i++) t->pair_table[i].key = UINT64_MAX;
+    size_t n = s->n_merges, rank = 0;
+    aa__join *joins = NULL;
     aa_text both = {0};
-    aa_status st = AA_OK;
-    for (size_t i = 0; !st && i < s->n_merges; i++) st = copy_merge(t, s, i, &both, err);
+    if (s->score) AA_TRY(aa__derive_joins(t, &joins, &n, err));
+    aa_status st = make_merges(t, n, err);
+    for (size_t i = 0; !st && i < n; i++) {
+        if (!joins || joins[i].score != joins[rank].score) rank = i;
+        st = joins ? add_merge(t, joins[i].left, joins[i].right, rank, &both, err)
+                   : add_merge(t, s->merges[i][0], s->merges[i][1], rank, &both, err);
+    }
     aa_text_release(&both);
+    aa_heap_free(joins);
     return st;
 }
+
 /* ---- added tokens ---------------------------------------------------------------------------- */
 
 static int by_id(const void *a, const void *b) {
@@ -197,17 +236,48 @@ static int by_match(const void *a, const void *b) {
     return memcmp(x->text, y->text, x->len);
 }
 
-/* In tokenizer.json an added token and a piece of the
- * vocabulary are the same where their keys are. */
+/* The id of the piece whose key in tokenizer.json is text, or -1. */
+static aa_status id_of_key(const aa_tokenizer *t, const char *text, size_t n, int32_t *out,
+                           aa_err *err) {
+    int byte = aa__byte_of_text(text, n);
+    aa_text bytes = {0};
+    *out = -1;
+    if (t->kind != AA_TOKENIZER_SPM) {
+        char *p = aa_heap_alloc(n, 1);
+        if (!p) return aa_fail_memory(err, "an added token", n);
+        if (aa__stand_in_bytes(text, n, p, &n)) *out = aa__piece_id(t, p, n);
+        aa_heap_free(p);
+    } else if (byte >= 0 && t->byte_id[byte] >= 0) *out = t->byte_id[byte];
+    else if (!memchr(text, ' ', n)) {
+        aa__unmark_spaces(&bytes, text, n);
+        if (!bytes.failed) *out = aa__piece_id(t, bytes.data, bytes.len);
+    }
+    aa_status st = aa_text_status(&bytes, err);
+    aa_text_release(&bytes);
+    return st;
+}
+
+/* In tokenizer.json an added token and a piece of the vocabulary are the same where their keys are.
+ * An added token that is a piece, too, has its own text for key. */
 static aa_status check_added(const aa_tokenizer *t, const aa_added_token *a, aa_err *err) {
-    char *bytes = aa_heap_alloc(a->len, 1);
-    if (!bytes) return aa_fail_memory(err, "an added token", a->len);
-    size_t n;
-    int32_t same = aa__stand_in_bytes(a->text, a->len, bytes, &n) ? aa__piece_id(t, bytes, n) : -1;
-    aa_heap_free(bytes);
-    if (same == a->id || (same < 0 && !t->piece[a->id])) return AA_OK;
+    int32_t same;
+    AA_TRY(id_of_key(t, a->text, a->len, &same, err));
+    if (same == a->id || (same < 0 && (!t->piece[a->id] || t->kind == AA_TOKENIZER_SPM)))
+        return AA_OK;
     return aa_fail(err, AA_EFORMAT, "added token '%.*s' has id %d; the vocabulary says otherwise",
                    (int)(a->len < 60 ? a->len : 60), a->text, a->id);
+}
+
+/* Only an added token may stand for the same bytes as another id: its key may differ. */
+static aa_status check_alike(const aa_tokenizer *t, aa_err *err) {
+    for (size_t i = 0; t->kind == AA_TOKENIZER_SPM && i < t->n_vocab; i++) {
+        int32_t id = (int32_t)i;
+        if (!t->piece[i] || aa__is_byte(t, id)) continue;
+        int32_t same = aa__piece_id(t, t->piece[i], t->piece_len[i]);
+        if (same != id && t->added_at[id] < 0 && t->added_at[same] < 0)
+            return same_bytes(same, id, err);
+    }
+    return AA_OK;
 }
 
 static aa_status copy_added(aa_tokenizer *t, const aa_tokenizer_spec *s, aa_err *err) {
@@ -228,14 +298,14 @@ static aa_status copy_added(aa_tokenizer *t, const aa_tokenizer_spec *s, aa_err 
         AA_TRY(aa_arena_status(&t->arena, err));
         t->added_at[a->id] = (int32_t)i;
         t->match[i] = (struct aa__match){a->text, a->len, (int32_t)i};
-        if (!t->nfc || !a->normalized) continue;
-        aa_text nfc = {0};
-        aa__nfc(&nfc, (const unsigned char *)a->text, a->len);
-        if (!nfc.failed)
-            t->match[i] = (struct aa__match){aa_arena_strdup(&t->arena, nfc.data, nfc.len), nfc.len,
-                                             (int32_t)i};
-        aa_status st = aa_text_status(&nfc, err);
-        aa_text_release(&nfc);
+        if (!aa__has_normalizer(t) || !a->normalized) continue;
+        aa_text normal = {0};
+        aa__normalize(t, &normal, (const unsigned char *)a->text, a->len, true);
+        if (!normal.failed)
+            t->match[i] = (struct aa__match){aa_arena_strdup(&t->arena, normal.data, normal.len),
+                                             normal.len, (int32_t)i};
+        aa_status st = aa_text_status(&normal, err);
+        aa_text_release(&normal);
         AA_TRY(st);
         AA_TRY(aa_arena_status(&t->arena, err));
     }
@@ -262,15 +332,19 @@ static aa_status fill(aa_tokenizer *t, const aa_tokenizer_spec *s, aa_err *err) 
     t->split = s->split;
     t->nfc = s->nfc;
     t->ignore_merges = s->ignore_merges;
-    t->add_prefix_space = s->add_prefix_space;
+    t->fuse_unk = s->fuse_unk;
+    t->prefix = s->prefix;
     t->add_bos = s->add_bos && s->bos >= 0;
     t->n_vocab = s->n_vocab;
     for (size_t i = 0; i < s->n_added; i++)
         if ((size_t)s->added[i].id >= t->n_vocab) t->n_vocab = (size_t)s->added[i].id + 1;
     if (!t->n_vocab) return aa_fail(err, AA_EFORMAT, "a tokenizer without any ids");
     AA_TRY(copy_pieces(t, s, err));
-    AA_TRY(copy_merges(t, s, err));
     AA_TRY(copy_added(t, s, err));
+    AA_TRY(check_alike(t, err));
+    AA_TRY(copy_merges(t, s, err));
+    if (t->kind == AA_TOKENIZER_SPM && !t->ignore_merges && !aa__has_inner_space(t))
+        t->split = AA_SPLIT_SPACES;
     t->bos = s->bos;
     t->eos = s->eos;
     t->pad = s->pad;
@@ -356,12 +430,14 @@ size_t aa_tokenizer_piece_bytes(const aa_tokenizer *t, int32_t id) {
     return id >= 0 && (size_t)id < t->n_vocab ? t->piece_len[id] : 0;
 }
 
-aa_status aa_decode(const aa_tokenizer *t, const int32_t *ids, size_t n, bool with_specials,
+aa_status aa_decode(const aa_tokenizer *t, const int32_t *ids, size_t n, unsigned flags,
                     aa_text *out, aa_err *err) {
+    size_t begin = out->len;
     for (size_t i = 0; i < n; i++) {
         const aa_added_token *a = added_of(t, ids[i]);
         if (a) {
-            if (with_specials || !a->special) aa_text_add_bytes(out, a->text, a->len);
+            if ((flags & AA_DECODE_SPECIALS) || !a->special)
+                aa_text_add_bytes(out, a->text, a->len);
         } else if (ids[i] < 0 || (size_t)ids[i] >= t->n_vocab || !t->piece[ids[i]]) {
             return aa_fail(
                 err, AA_EFORMAT,
@@ -371,5 +447,8 @@ aa_status aa_decode(const aa_tokenizer *t, const int32_t *ids, size_t n, bool wi
             aa_text_add_bytes(out, t->piece[ids[i]], t->piece_len[ids[i]]);
         }
     }
+    if ((flags & AA_DECODE_START) && t->kind == AA_TOKENIZER_SPM && t->prefix != AA_PREFIX_NONE &&
+        out->len > begin && out->data[begin] == ' ')
+        memmove(out->data + begin, out->data + begin + 1, out->len-- - begin); /* and the NUL */
     return aa_text_status(out, err);
 }

@@ -7,15 +7,18 @@
 #include <string.h>
 #include "data/tokenizer_int.h"
 
-static void key_of(const aa_tokenizer *t, int32_t id, aa_text *out) {
-    aa_text_clear(out);
-    if (t->piece[id]) aa__stand_in_text(out, t->piece[id], t->piece_len[id]);
-    else if (t->added_at[id] >= 0)
+void aa__key_of(const aa_tokenizer *t, int32_t id, aa_text *out) {
+    if (t->added_at[id] >= 0)
         aa_text_add_bytes(out, t->added[t->added_at[id]].text, t->added[t->added_at[id]].len);
+    else if (aa__is_byte(t, id)) aa_text_printf(out, "<0x%02X>", (unsigned char)t->piece[id][0]);
+    else if (!t->piece[id]) return;
+    else if (t->kind == AA_TOKENIZER_SPM) aa__mark_spaces(out, t->piece[id], t->piece_len[id]);
+    else aa__stand_in_text(out, t->piece[id], t->piece_len[id]);
 }
 
 static void write_string(const aa_tokenizer *t, int32_t id, aa_text *key, aa_text *out) {
-    key_of(t, id, key);
+    aa_text_clear(key);
+    aa__key_of(t, id, key);
     aa_text_json_string(out, key->data ? key->data : "", key->len);
 }
 
@@ -39,7 +42,41 @@ static void write_byte_level(const aa_tokenizer *t, bool use_regex, aa_text *out
     aa_text_printf(
         out,
         "{\"type\":\"ByteLevel\",\"add_prefix_space\":%s,\"trim_offsets\":true,\"use_regex\":%s}",
-        t->add_prefix_space ? "true" : "false", use_regex ? "true" : "false");
+        t->prefix != AA_PREFIX_NONE ? "true" : "false", use_regex ? "true" : "false");
+}
+
+/* SentencePiece's spaces, as transformers converts them: by a normaliser where every stretch gets
+ * one before it, else by a pre-tokenizer that does not split. */
+static void write_spm_spaces(const aa_tokenizer *t, aa_text *out) {
+    static const char replace[] = "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},"
+                                  "\"content\":\"" AA__SPACE_MARK "\"}";
+    static const char *const schemes[] = {
+        [AA_PREFIX_UNLESS_SPACE] = "always", [AA_PREFIX_FIRST] = "first"};
+    if (t->prefix == AA_PREFIX_ALWAYS)
+        aa_text_printf(out, "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":"
+                            "\"Prepend\",\"prepend\":\"" AA__SPACE_MARK "\"},%s]},\n", replace);
+    else aa_text_printf(out, "\"normalizer\":%s,\n", t->prefix ? "null" : replace);
+    if (t->prefix == AA_PREFIX_ALWAYS || t->prefix == AA_PREFIX_NONE)
+        aa_text_add(out, "\"pre_tokenizer\":null,\n");
+    else
+        aa_text_printf(out, "\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\""
+                            AA__SPACE_MARK "\",\"prepend_scheme\":\"%s\",\"split\":false},\n",
+                       schemes[t->prefix]);
+}
+
+static void write_decoder(const aa_tokenizer *t, aa_text *out) {
+    if (t->kind != AA_TOKENIZER_SPM) {
+        aa_text_add(out, "\"decoder\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_"
+                         "offsets\":true,\"use_regex\":true},\n");
+        return;
+    }
+    static const char strip[] =
+        ",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}";
+    aa_text_printf(out,
+                   "\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\","
+                   "\"pattern\":{\"String\":\"" AA__SPACE_MARK "\"},\"content\":\" \"},"
+                   "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}%s]},\n",
+                   t->prefix ? strip : "");
 }
 
 static void write_pre_tokenizer(const aa_tokenizer *t, aa_text *out) {
@@ -87,14 +124,37 @@ static void write_post_processor(const aa_tokenizer *t, aa_text *key, aa_text *o
     aa_text_release(&bos);
 }
 
+/* "a b", or ["a","b"] where a space would be taken for that between them. */
+static void write_merge(const aa_tokenizer *t, const int32_t merge[2], aa_text *key, aa_text *out) {
+    aa_text both = {0};
+    aa__key_of(t, merge[0], &both);
+    aa_text_add(&both, " ");
+    aa__key_of(t, merge[1], &both);
+    const char *space = both.failed ? NULL : strchr(both.data, ' ');
+    if (space && !strchr(space + 1, ' ')) {
+        aa_text_json_string(out, both.data, both.len);
+    } else {
+        aa_text_add(out, "[");
+        write_string(t, merge[0], key, out);
+        aa_text_add(out, ",");
+        write_string(t, merge[1], key, out);
+        aa_text_add(out, "]");
+    }
+    if (both.failed) out->failed = true;
+    aa_text_release(&both);
+}
+
 static void write_model(const aa_tokenizer *t, aa_text *key, aa_text *out) {
+    bool falls_back = false;
+    for (size_t id = 0; id < t->n_vocab; id++) falls_back |= aa__is_byte(t, (int32_t)id);
     aa_text_add(out, "\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":");
     if (t->unk >= 0) write_string(t, t->unk, key, out);
     else aa_text_add(out, "null");
     aa_text_printf(
         out,
-        ",\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,\"fuse_unk\":false,"
-        "\"byte_fallback\":false,\"ignore_merges\":%s,\n\"vocab\":{",
+        ",\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,\"fuse_unk\":%s,"
+        "\"byte_fallback\":%s,\"ignore_merges\":%s,\n\"vocab\":{",
+        t->fuse_unk ? "true" : "false", falls_back ? "true" : "false",
         t->ignore_merges ? "true" : "false");
     bool comma = false;
     for (size_t id = 0; id < t->n_vocab; id++) {
@@ -105,17 +165,10 @@ static void write_model(const aa_tokenizer *t, aa_text *key, aa_text *out) {
         aa_text_printf(out, ":%zu", id);
     }
     aa_text_add(out, "},\n\"merges\":[");
-    aa_text both = {0};
     for (size_t i = 0; i < t->n_merges; i++) {
-        key_of(t, t->merges[i][0], &both);
-        aa_text_add(&both, " ");
-        key_of(t, t->merges[i][1], key);
-        aa_text_add_bytes(&both, key->data, key->len);
         aa_text_add(out, i ? ",\n" : "\n");
-        aa_text_json_string(out, both.data ? both.data : "", both.len);
+        write_merge(t, t->merges[i], key, out);
     }
-    if (both.failed) out->failed = true;
-    aa_text_release(&both);
     aa_text_add(out, "]}}\n");
 }
 
@@ -123,11 +176,14 @@ aa_status aa_tokenizer_write_json(const aa_tokenizer *t, aa_text *out, aa_err *e
     aa_text key = {0};
     aa_text_add(out, "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\n");
     write_added(t, out);
-    aa_text_add(out, t->nfc ? "\"normalizer\":{\"type\":\"NFC\"},\n" : "\"normalizer\":null,\n");
-    write_pre_tokenizer(t, out);
+    if (t->kind == AA_TOKENIZER_SPM) {
+        write_spm_spaces(t, out);
+    } else {
+        aa_text_printf(out, "\"normalizer\":%s,\n", t->nfc ? "{\"type\":\"NFC\"}" : "null");
+        write_pre_tokenizer(t, out);
+    }
     write_post_processor(t, &key, out);
-    aa_text_add(out, "\"decoder\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_"
-                     "offsets\":true,\"use_regex\":true},\n");
+    write_decoder(t, out);
     write_model(t, &key, out);
     if (key.failed) out->failed = true;
     aa_text_release(&key);
@@ -142,8 +198,8 @@ static void write_role(const aa_tokenizer *t, const char *role, int32_t id, aa_t
     else write_string(t, id, key, out);
 }
 
-aa_status aa_tokenizer_write_config_json(const aa_tokenizer *t, size_t max_length, aa_text *out,
-                                         aa_err *err) {
+aa_status aa_tokenizer_write_config_json(const aa_tokenizer *t, size_t max_length,
+                                         const char *chat_template, aa_text *out, aa_err *err) {
     aa_text key = {0};
     aa_text_add(out, "{\"tokenizer_class\":\"PreTrainedTokenizerFast\"");
     aa_text_printf(out, ",\"model_max_length\":%zu,\"clean_up_tokenization_spaces\":false",
@@ -152,6 +208,10 @@ aa_status aa_tokenizer_write_config_json(const aa_tokenizer *t, size_t max_lengt
     write_role(t, "eos_token", t->eos, &key, out);
     if (t->pad >= 0) write_role(t, "pad_token", t->pad, &key, out);
     if (t->unk >= 0) write_role(t, "unk_token", t->unk, &key, out);
+    if (chat_template) {
+        aa_text_json_key(out, "chat_template");
+        aa_text_json_string(out, chat_template, strlen(chat_template));
+    }
     aa_text_add(out, "}\n");
     if (key.failed) out->failed = true;
     aa_text_release(&key);

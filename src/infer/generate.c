@@ -90,7 +90,27 @@ static aa_status unknown_token(const aa_session *s, int32_t id, aa_err *err) {
     return st;
 }
 
-/* The prompt's ids, and the model's ids for them as the session's history. */
+/* The model's ids for the prompt's as the session's history. The cache keeps what it holds of their
+ * beginning, but not all: the last one is read for what follows it. */
+static aa_status take_ids(aa_session *s, const int32_t *ids, size_t n, aa_err *err) {
+    size_t same = 0;
+    aa_status st = AA_OK;
+    if (n > s->kv.capacity)
+        return aa_fail(err, AA_EUSAGE,
+                       "the prompt is %zu tokens long, the context holds %zu; shorten the "
+                       "prompt or ask for a longer context",
+                       n, s->kv.capacity);
+    for (size_t i = 0; !st && i < n; i++) {
+        int32_t id = model_id(s, ids[i]);
+        if (id < 0) st = unknown_token(s, ids[i], err);
+        else if (same == i && i < s->kv.len && s->history[i] == id) same++;
+        else s->history[i] = id;
+    }
+    s->kv.len = same < n ? same : n - 1;
+    return st;
+}
+
+/* The prompt's ids, and the model's as the history. */
 static aa_status read_prompt(aa_session *s, const char *prompt, aa_ids *ids, aa_err *err) {
     AA_TRY(aa_encode(s->tokenizer, prompt, strlen(prompt), AA_ENCODE_SPECIALS | AA_ENCODE_BOS, ids,
                      err));
@@ -102,24 +122,16 @@ static aa_status read_prompt(aa_session *s, const char *prompt, aa_ids *ids, aa_
                            "begins a text; give a prompt");
         AA_TRY(push_id(ids, bos >= 0 ? bos : eos, err));
     }
-    if (ids->len > s->kv.capacity)
-        return aa_fail(err, AA_EUSAGE,
-                       "the prompt is %zu tokens long, the context holds %zu; shorten the "
-                       "prompt or ask for a longer context",
-                       ids->len, s->kv.capacity);
-    for (size_t i = 0; i < ids->len; i++) {
-        s->history[i] = model_id(s, ids->data[i]);
-        if (s->history[i] < 0) return unknown_token(s, ids->data[i], err);
-    }
-    return AA_OK;
+    s->kv.len = 0;
+    return take_ids(s, ids->data, ids->len, err);
 }
 
 /* ---- the loop -------------------------------------------------------------------------------- */
 
+/* Reads the history from where the cache ends up to n. */
 static aa_status prefill(aa_session *s, size_t n, aa_err *err) {
-    s->kv.len = 0;
-    for (size_t at = 0; at < n; at += s->chunk) {
-        size_t rows = n - at < s->chunk ? n - at : s->chunk;
+    while (s->kv.len < n) {
+        size_t at = s->kv.len, rows = n - at < s->chunk ? n - at : s->chunk;
         AA_TRY(aa_model_extend(s->model, &s->backend, s->activations, &s->kv, s->history + at, rows,
                                s->logits, err));
     }
@@ -158,24 +170,31 @@ static aa_status add_token(aa_session *s, writer *w, aa_generated *out, int32_t 
     return AA_OK;
 }
 
-/* The context is full and one more token is drawn: goes on with its last half, read again from
- * position 0, since keys remember where they stood. */
-static aa_status shift_context(aa_session *s, aa_err *err) {
-    size_t n = s->kv.capacity + 1, kept = s->kv.capacity / 2;
-    memmove(s->history, s->history + n - kept, kept * sizeof *s->history);
-    return prefill(s, kept, err);
+/* The context is full and one more token is drawn: goes on with what is kept and the last half of
+ * the rest, which is read again, since keys remember where they stood. */
+static aa_status shift_context(aa_session *s, size_t keep, aa_err *err) {
+    if (keep > s->kv.capacity / 2) keep = s->kv.capacity / 2;
+    size_t n = s->kv.capacity + 1, half = (s->kv.capacity - keep) / 2;
+    memmove(s->history + keep, s->history + n - half, half * sizeof *s->history);
+    s->kv.len = keep;
+    return prefill(s, keep + half, err);
+}
+
+static bool ends(const aa_session *s, const aa_generation *g, int32_t id) {
+    for (size_t i = 0; i < g->n_end_ids; i++)
+        if (id == g->end_ids[i]) return true;
+    return id == aa_tokenizer_eos(s->tokenizer);
 }
 
 static aa_status decode_loop(aa_session *s, const aa_generation *g, aa_generated *out,
                              aa_err *err) {
     writer w = {.g = g, .text = &out->text};
-    int32_t eos = aa_tokenizer_eos(s->tokenizer);
     out->reason = AA_STOP_LENGTH;
     for (uint64_t index = 0; index < g->max_tokens; index++) {
         size_t n_read = s->kv.len;
         int32_t drawn = draw(s, g, n_read, index);
         int32_t id = s->active_ids ? s->active_ids[drawn] : drawn;
-        if (id == eos && !g->ignore_eos) {
+        if (!g->ignore_eos && ends(s, g, id)) {
             out->reason = AA_STOP_EOS;
             break;
         }
@@ -187,7 +206,7 @@ static aa_status decode_loop(aa_session *s, const aa_generation *g, aa_generated
         if (index + 1 == g->max_tokens) break;
         if (n_read == s->kv.capacity) {
             if (g->shift && n_read > 1) {
-                AA_TRY(shift_context(s, err));
+                AA_TRY(shift_context(s, g->keep, err));
                 continue;
             }
             out->reason = AA_STOP_CONTEXT;
@@ -205,18 +224,33 @@ aa_status aa_session_read(aa_session *s, const char *prompt, aa_ids *ids, aa_err
     return prefill(s, ids->len, err);
 }
 
+/* What follows the prompt that took from `start` to read; made belongs to out, or to nobody. */
+static aa_status generate(aa_session *s, const aa_generation *g, double start, aa_status st,
+                          aa_generated *made, aa_generated *out, aa_err *err) {
+    double first = aa_sys_clock_s();
+    if (!st) st = decode_loop(s, g, made, err);
+    made->prefill_s = first - start;
+    made->decode_s = aa_sys_clock_s() - first;
+    if (st) aa_generated_release(made);
+    else *out = *made;
+    return st;
+}
+
 aa_status aa_generate(aa_session *s, const char *prompt, const aa_generation *g, aa_generated *out,
                       aa_err *err) {
     aa_generated made = {0};
     double start = aa_sys_clock_s();
     aa_status st = aa_session_read(s, prompt, &made.prompt_ids, err);
-    double first = aa_sys_clock_s();
-    if (!st) st = decode_loop(s, g, &made, err);
-    made.prefill_s = first - start;
-    made.decode_s = aa_sys_clock_s() - first;
-    if (st) aa_generated_release(&made);
-    else *out = made;
-    return st;
+    return generate(s, g, start, st, &made, out, err);
+}
+
+aa_status aa_generate_ids(aa_session *s, const int32_t *ids, size_t n, const aa_generation *g,
+                          aa_generated *out, aa_err *err) {
+    aa_generated made = {0};
+    double start = aa_sys_clock_s();
+    aa_status st = take_ids(s, ids, n, err);
+    if (!st) st = prefill(s, n, err);
+    return generate(s, g, start, st, &made, out, err);
 }
 
 void aa_generated_release(aa_generated *g) {

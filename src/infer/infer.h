@@ -1,13 +1,14 @@
 /* infer: from a model to text.
  *
  * Owns a loaded model with its tokenizer, KV cache and the sampling of next tokens: prefill in one
- * pass, then one token at a time; stop strings; streaming that never cuts a UTF-8 character. Knows
- * no files but through convert/source.h, prints nothing.
+ * pass, then one token at a time; stop strings; streaming that never cuts a UTF-8 character; and
+ * conversations. Knows no files but through convert/source.h, prints nothing.
  */
 #ifndef AA_INFER_INFER_H
 #define AA_INFER_INFER_H
 
 #include "convert/source.h"
+#include "data/chat.h"
 #include "model/model.h"
 
 /* ---- a model ready to run -------------------------------------------------------------------- */
@@ -27,10 +28,18 @@ typedef struct aa_session {
     struct aa_session_owned *owned; /* what aa_session_open made; NULL when borrowed */
     const int32_t *active_ids;      /* compact vocabulary, or NULL */
     const int32_t *compact_map;
+    const char *chat_template;      /* Jinja, of the model's file; NULL: none */
 } aa_session;
 
-/* Opens a model (run directory, checkpoint directory, model file) for generation and evaluation.
- * capacity: positions of the KV cache, 0 = the model's seq. */
+typedef struct aa_session_options {
+    size_t capacity;                /* positions of the KV cache, 0 = the model's seq */
+    bool half_kv;                   /* keys and values in binary16: half the memory */
+} aa_session_options;
+
+/* Opens a model (run directory, checkpoint directory, model file) for generation and evaluation, on
+ * its weights where they lie in the file if that holds every row. */
+aa_status aa_session_open_with(aa_session *out, const char *path, aa_cpu *cpu,
+                               const aa_session_options *options, aa_err *err) AA_MUST_USE;
 aa_status aa_session_open(aa_session *out, const char *path, aa_cpu *cpu, size_t capacity,
                           aa_err *err) AA_MUST_USE;
 /* A session over a model that is being trained (borrowed; weights may change between generations).
@@ -75,6 +84,9 @@ typedef struct aa_generation {
     size_t n_stop;
     bool ignore_eos;
     bool shift;                /* what a full context does: see aa_generate */
+    size_t keep;               /* tokens of the beginning that a shift leaves where they are */
+    const int32_t *end_ids;    /* n_end_ids tokens that end the generation like eos */
+    size_t n_end_ids;
     aa_sampling sampling;
     /* Called with whole characters as they become certain (not part of a possible stop text);
      * NULL: none. Returning false stops. */
@@ -100,9 +112,34 @@ typedef struct aa_generated {  /* release with aa_generated_release */
 
 /* The prompt is encoded with special tokens; an empty prompt starts from bos/eos. A prompt longer
  * than the context is an error that says both lengths; when the context is full the generation goes
- * on with its last half (shift), or ends (AA_STOP_CONTEXT). */
+ * on with what is kept of its beginning and the last half of the rest (shift), or ends
+ * (AA_STOP_CONTEXT). */
 aa_status aa_generate(aa_session *s, const char *prompt, const aa_generation *g, aa_generated *out,
                       aa_err *err) AA_MUST_USE;
+/* The prompt as the tokenizer's ids. The session's weights have not changed since it read last, so
+ * what the cache holds of the prompt's beginning is not read again. prompt_ids stays empty. */
+aa_status aa_generate_ids(aa_session *s, const int32_t *ids, size_t n, const aa_generation *g,
+                          aa_generated *out, aa_err *err) AA_MUST_USE;
 void aa_generated_release(aa_generated *g);
+
+/* ---- conversations --------------------------------------------------------------------------- */
+
+/* Messages and answers in the form of a chat template. Of each turn only what is new is read. When
+ * the context is full the oldest question and answer are forgotten, the system prompt is not. */
+typedef struct aa_conversation aa_conversation;
+
+/* s and chat are borrowed; system may be NULL; date is that of aa_chat_options. */
+aa_status aa_conversation_new(aa_conversation **out, aa_session *s, const aa_chat *chat,
+                              const char *system, const char *date, aa_err *err) AA_MUST_USE;
+void aa_conversation_free(aa_conversation *c);
+/* All but the system prompt is forgotten; system: a new one, or NULL: as it was. */
+aa_status aa_conversation_reset(aa_conversation *c, const char *system, aa_err *err) AA_MUST_USE;
+/* Says the user's text and lets the model answer, which becomes part of the conversation even if it
+ * was stopped. keep and end_ids of g are the conversation's to set. After a failure nothing was
+ * said. out->prompt_ids are those of the whole conversation. */
+aa_status aa_conversation_say(aa_conversation *c, const char *text, const aa_generation *g,
+                              aa_generated *out, aa_err *err) AA_MUST_USE;
+/* Messages that are remembered, the system prompt among them. */
+size_t aa_conversation_length(const aa_conversation *c);
 
 #endif

@@ -72,9 +72,14 @@ aa_status aa__head_forward(aa_model *m, aa_backend *be, aa_activations *a, aa_re
 aa_status aa__head_backward(aa_model *m, aa_backend *be, aa_activations *a, aa_real *dh,
                             const aa_real *dlogits, const aa_real *h, size_t N, aa_err *err);
 
+/* loss [N] of n_final, a chunk of logits at a time. */
+aa_status aa__head_loss(aa_model *m, aa_backend *be, aa_activations *a, const int32_t *targets,
+                        aa_real *loss, aa_err *err);
+
 /* Copies the new rows of k and v behind a layer's earlier ones;
  * turns k, v and `at` to all of them. */
-void aa__kv_append(aa_kv *kv, int layer, aa_attention *at, aa_real **k, aa_real **v);
+void aa__kv_append(aa_kv *kv, aa_cpu *cpu, int layer, aa_attention *at, const aa_real **k,
+                   const aa_real **v);
 
 /* y[N,n_out] = x[N,n_in] W^T + b, begun and waited for. Rows are dense. */
 aa_status aa__linear(aa_backend *be, aa_real *y, const aa_real *x, size_t N, aa_linear *lin,

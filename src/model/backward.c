@@ -73,7 +73,8 @@ static aa_status attention_half_backward(aa_model *m, aa_backend *be, aa_activat
     const size_t C = (size_t)c->dim, H = (size_t)c->heads, K = (size_t)c->kv_heads;
     const size_t D = (size_t)c->head_dim, N = a->N;
     const double s = c->residual_scale;
-    const aa_attention at = {a->B, a->T, a->T, H, K, D, a->ld_qk, a->ld_qk, a->ld_qkv, H * D};
+    const aa_attention at = {.B = a->B, .n_query = a->T, .n_key = a->T, .H = H, .K = K, .D = D,
+                             .ld_q = a->ld_qk, .ld_k = a->ld_qk, .ld_v = a->ld_qkv, .ld_o = H * D};
     aa_block *w = &m->blocks[layer];
     aa_block_activations *b = &a->blocks[layer];
     const aa_real *q = b->qk, *k = b->qk + H * D, *v = b->qkv + (H + K) * D;

@@ -51,9 +51,11 @@ static aa_status attention_half(aa_model *m, aa_backend *be, aa_activations *a, 
     }
     /* [N,H+K,D]   */ aa_rope(cpu, q, a->ld_qk, N, H + K, D, m->rope_table, a->pos, false);
 
-    aa_attention at = {a->B, a->T, a->T, H, K, D, a->ld_qk, a->ld_qk, a->ld_qkv, H * D};
-    if (a->kv) aa__kv_append(a->kv, layer, &at, &k, &v);
-    /* [N,HD]      */ aa_attention_forward(cpu, b->o, b->lse, q, k, v, &at);
+    aa_attention at = {.B = a->B, .n_query = a->T, .n_key = a->T, .H = H, .K = K, .D = D,
+                       .ld_q = a->ld_qk, .ld_k = a->ld_qk, .ld_v = a->ld_qkv, .ld_o = H * D};
+    const aa_real *keys = k, *values = v;
+    if (a->kv) aa__kv_append(a->kv, cpu, layer, &at, &keys, &values);
+    /* [N,HD]      */ aa_attention_forward(cpu, b->o, b->lse, q, keys, values, &at);
     /* [N,C]       */ AA_TRY(linear_onto(be, b->x_mid, b->x, s, b->o, N, &w->out, err));
     return AA_OK;
 }
@@ -101,22 +103,25 @@ aa_status aa__model_forward(aa_model *m, aa_backend *be, aa_activations *a, cons
     return AA_OK;
 }
 
-aa_status aa_model_loss(aa_model *m, aa_backend *be, aa_activations *a, const aa_batch *batch,
+aa_status aa__head_loss(aa_model *m, aa_backend *be, aa_activations *a, const int32_t *targets,
                         aa_real *loss, aa_err *err) {
     const size_t C = (size_t)m->config.dim, V = (size_t)m->config.vocab;
-    aa_cpu *cpu = be->cpu;
 
-    AA_TRY(aa__check_ids(m, batch->ids, batch->targets, batch->B * batch->T, err));
-    aa_assert(batch->T <= m->n_pos);
-    aa__activations_begin(a, batch->B, batch->T, 0, NULL);
-    AA_TRY(aa__model_forward(m, be, a, batch->ids, err));
     for (size_t n = 0; n < a->N; n += a->head_rows) {
         const size_t rows = a->N - n < a->head_rows ? a->N - n : a->head_rows;
 
         /* [rows,V] */ AA_TRY(
             aa__head_forward(m, be, a, a->logits, a->n_final + n * C, rows, err));
-        /* [rows]   */ aa_cross_entropy(cpu, loss + n, a->logits, V, batch->targets + n, rows, V,
-                                        0);
+        /* [rows]   */ aa_cross_entropy(be->cpu, loss + n, a->logits, V, targets + n, rows, V, 0);
     }
     return AA_OK;
+}
+
+aa_status aa_model_loss(aa_model *m, aa_backend *be, aa_activations *a, const aa_batch *batch,
+                        aa_real *loss, aa_err *err) {
+    AA_TRY(aa__check_ids(m, batch->ids, batch->targets, batch->B * batch->T, err));
+    aa_assert(batch->T <= m->n_pos);
+    aa__activations_begin(a, batch->B, batch->T, 0, NULL);
+    AA_TRY(aa__model_forward(m, be, a, batch->ids, err));
+    return aa__head_loss(m, be, a, batch->targets, loss, err);
 }

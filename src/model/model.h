@@ -51,12 +51,20 @@ typedef struct aa_model {
     aa_block *blocks;                     /* [layers] */
     aa_real *params, *grads;              /* [span] each: all rows, and zeros in alignment gaps */
     size_t span;
+    aa_stored *stored;                    /* [n_tensors] AA_MODEL_STORED: where matrices lie */
     aa_real *rope_table;                  /* [n_pos][D] cos | sin */
     size_t n_pos;
     aa_lookup lookup;                     /* tied models that train: aa_model_lookup_init */
 } aa_model;
 
-typedef enum { AA_MODEL_PARAMS = 0, AA_MODEL_GRADS = 1, AA_MODEL_PACKED = 2 } aa_model_parts;
+/* STORED: matrices and token tables stay in the file they come from, whose reader fills in where
+ * they lie (aa_source_load); only vectors have memory. Forward passes only, whole head. */
+typedef enum {
+    AA_MODEL_PARAMS = 0,
+    AA_MODEL_GRADS = 1,
+    AA_MODEL_PACKED = 2,
+    AA_MODEL_STORED = 4
+} aa_model_parts;
 
 /* The parameter table without memory: names, kinds, shapes. Table order: embedding; per block
  * norm_attn, q, k, v (then their biases), o (bias), q_norm, k_norm, norm_ffn, gate, up (biases),
@@ -115,12 +123,17 @@ void aa_model_finish_grads(aa_model *m, aa_cpu *cpu);
 typedef struct aa_kv {                    /* keys (after rope) and values of what was read so far */
     size_t len, capacity, width;          /* positions; width = K*D */
     aa_real *k, *v;                       /* [layers][capacity][width] each */
+    uint16_t *k16, *v16;                  /* in binary16, instead */
 } aa_kv;
-aa_status aa_kv_init(aa_kv *kv, const aa_model *m, size_t capacity, aa_arena *arena,
+aa_status aa_kv_init(aa_kv *kv, const aa_model *m, size_t capacity, bool half, aa_arena *arena,
                      aa_err *err) AA_MUST_USE;
 /* Reads n more ids in one pass (a prompt, or one token) and gives the logits after the last one,
  * [V]. activations made with max_B = 1, T >= n, pass EVAL. */
 aa_status aa_model_extend(aa_model *m, aa_backend *be, aa_activations *a, aa_kv *kv,
                           const int32_t *ids, size_t n, aa_real *logits, aa_err *err) AA_MUST_USE;
+/* Reads n more ids and gives the loss of each one's target instead, loss[n]. */
+aa_status aa_model_extend_loss(aa_model *m, aa_backend *be, aa_activations *a, aa_kv *kv,
+                               const int32_t *ids, const int32_t *targets, size_t n, aa_real *loss,
+                               aa_err *err) AA_MUST_USE;
 
 #endif

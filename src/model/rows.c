@@ -135,6 +135,10 @@ uint64_t aa_config_params(const aa_config *c) {
 static void place_row(void *ctx, size_t i, const aa_tensor *row, bool joined) {
     aa_model *m = ctx;
 
+    if (m->stored && !aa_tensor_is_vector(row)) {
+        if (m->params) m->tensors[i].stored = &m->stored[i];
+        return;
+    }
     if (!joined) m->span = (m->span + ALIGN_ELEMENTS - 1) / ALIGN_ELEMENTS * ALIGN_ELEMENTS;
     if (m->params) m->tensors[i].data = m->params + m->span;
     if (m->grads) m->tensors[i].grad = m->grads + m->span;
@@ -205,21 +209,25 @@ aa_status aa_model_init(aa_model *out, const aa_config *c, unsigned parts, size_
                         aa_cpu *cpu, aa_arena *arena, aa_err *err) {
     aa_model m = {.config = *c, .n_pos = n_pos};
     const size_t L = (size_t)c->layers;
+    const bool real = !arena->measuring, stored = parts & AA_MODEL_STORED;
+    aa_stored nowhere, *views = NULL;
     size_t span;
 
-    aa_assert(n_pos >= 1);
+    aa_assert(n_pos >= 1 && !(stored && (parts != AA_MODEL_STORED || c->head_rank)));
+    m.stored = stored ? &nowhere : NULL;         /* until there is memory: place_row must know */
     for_each_row(c, place_row, &m);              /* first time: only the size of the span */
     span = m.span, m.span = 0;
     m.n_tensors = aa_model_rows(c, NULL, 0);
     m.tensors = aa_arena_new(arena, aa_tensor, m.n_tensors);
+    if (stored) views = aa_arena_new(arena, aa_stored, m.n_tensors);
     m.blocks = aa_arena_new(arena, aa_block, L);
     m.rope_table = aa_arena_new(arena, aa_real, n_pos * (size_t)c->head_dim);
     m.params = aa_arena_new(arena, aa_real, span);
     if (parts & AA_MODEL_GRADS) m.grads = aa_arena_new(arena, aa_real, span);
     AA_TRY(aa_arena_status(arena, err));
 
-    bool real = !arena->measuring;
     if (real) {
+        m.stored = views;
         aa_model_rows(c, m.tensors, m.n_tensors);
         m.embedding = &m.tensors[0];
         m.norm_final = aa_model_find(&m, "model.norm.weight");
@@ -247,6 +255,7 @@ aa_status aa_model_init(aa_model *out, const aa_config *c, unsigned parts, size_
         place_packed(&m.code, cpu, arena);
     }
     AA_TRY(aa_arena_status(arena, err));
+    m.stored = views;
     if (real) aa_model_changed(&m); /* versions start at 1: a packed copy of 0 is stale */
     *out = m;
     return AA_OK;

@@ -26,12 +26,19 @@ static const aa_epilogue plain = {.scale = 1};
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
+/* rows[n,C] of the ids, from memory or from a file */
+static void read_rows(aa_cpu *cpu, aa_real *rows, const aa_tensor *table, const int32_t *ids,
+                      size_t n) {
+    if (table->stored) aa_embedding_stored(cpu, rows, table->stored, ids, n);
+    else aa_embedding_forward(cpu, rows, table->data, ids, n, table->cols);
+}
+
 void aa_model_head_rows(const aa_model *m, aa_cpu *cpu, const int32_t *ids, size_t n,
                         aa_real *codes, aa_real *rows) {
     const size_t C = m->head.n_in, R = m->basis.n_out, full = m->head.n_out;
 
     if (!R) {
-        aa_embedding_forward(cpu, rows, m->head.weight->data, ids, n, C);
+        read_rows(cpu, rows, m->head.weight, ids, n);
         return;
     }
     for (size_t i = 0; i < n; i++) {
@@ -57,7 +64,7 @@ void aa__lookup_forward(const aa_model *m, aa_cpu *cpu, const aa_activations *a,
 
     /* The first norm's output is not yet in use, and wider than a code. */
     if (m->config.tied) aa_model_head_rows(m, cpu, ids, a->N, b->n_attn, b->x);
-    else aa_embedding_forward(cpu, b->x, m->embedding->data, ids, a->N, (size_t)m->config.dim);
+    else read_rows(cpu, b->x, m->embedding, ids, a->N);
 }
 
 aa_status aa_model_lookup_init(aa_model *m, size_t update_tokens, aa_arena *arena, aa_err *err) {

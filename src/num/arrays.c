@@ -104,3 +104,7 @@ void aa_sgd_update(aa_cpu *cpu, aa_real *w, aa_real *grad, aa_real *mom, size_t 
     aa__run_columns(cpu, n, sgd_part, &p);
     aa__end(cpu, AA_PROF_SGD, start, 6 * (double)n, bytes((mom ? 6 : 4) * (double)n));
 }
+
+void aa_to_f16(const aa_cpu *cpu, uint16_t *y, const aa_real *x, size_t n) {
+    cpu->k.to_f16(y, x, n);
+}

@@ -122,11 +122,11 @@ static forward_task forward_task_of(const aa_attention *a, size_t i) {
                           .n_q = aa__min(TILE, a->n_query - tile * TILE)};
 }
 
-typedef struct forward_space { aa_real *keys, *values, *s, *o, *m, *l; } forward_space;
+typedef struct forward_space { aa_real *keys, *values, *s, *o, *m, *l, *k16, *v16; } forward_space;
 
 static forward_space forward_space_of(aa_real *scratch) {
     enum { ROWS = FORWARD_HEADS * TILE };
-    _Static_assert(2 * PANELS + ROWS * TILE + ROWS * MAX_D + 2 * ROWS <= AA_SCRATCH,
+    _Static_assert(4 * PANELS + ROWS * TILE + ROWS * MAX_D + 2 * ROWS <= AA_SCRATCH,
                    "attention fits the scratch");
     forward_space f = {.keys = scratch};
     f.values = f.keys + PANELS;
@@ -134,7 +134,15 @@ static forward_space forward_space_of(aa_real *scratch) {
     f.o = f.s + ROWS * TILE;
     f.m = f.o + ROWS * MAX_D;
     f.l = f.m + ROWS;
+    f.k16 = f.l + ROWS;
+    f.v16 = f.k16 + PANELS;
     return f;
+}
+
+/* One head's n rows of binary16 keys or values, as reals [n][D]. */
+static void widen(const aa_kernels *k, aa_real *y, const uint16_t *x, size_t ld, size_t n,
+                  size_t D) {
+    for (size_t i = 0; i < n; i++) k->from_f16(y + i * D, (const unsigned char *)(x + i * ld), D);
 }
 
 static void forward_tile(const job *w, const forward_task *t, const forward_space *f, size_t k0,
@@ -142,19 +150,22 @@ static void forward_tile(const job *w, const forward_task *t, const forward_spac
     const aa_kernels *kern = &w->cpu->k;
     const aa_attention *a = w->a;
     size_t D = a->D, n = aa__min(TILE, a->n_key - k0), kv = t->h0 / (a->H / a->K);
-    const aa_real *keys = w->k + (t->b * a->n_key + k0) * a->ld_k + kv * D;
-    const aa_real *values = w->v + (t->b * a->n_key + k0) * a->ld_v + kv * D;
+    size_t key = (t->b * a->n_key + k0) * a->ld_k + kv * D, ld_k = a->k16 ? D : a->ld_k,
+           value = (t->b * a->n_key + k0) * a->ld_v + kv * D, ld_v = a->v16 ? D : a->ld_v;
+    const aa_real *keys = a->k16 ? f->k16 : w->k + key, *values = a->v16 ? f->v16 : w->v + value;
     ptrdiff_t first = (ptrdiff_t)(a->n_key - a->n_query + t->q0 + 1) - (ptrdiff_t)k0;
+    if (a->k16) widen(kern, f->k16, a->k16 + key, a->ld_k, n, D);
+    if (a->v16) widen(kern, f->v16, a->v16 + value, a->ld_v, n, D);
     if (!few) {
-        pack_dot(kern, f->keys, keys, a->ld_k, n, D);
-        pack_sum(kern, f->values, values, a->ld_v, n, D);
+        pack_dot(kern, f->keys, keys, ld_k, n, D);
+        pack_sum(kern, f->values, values, ld_v, n, D);
     }
     for (size_t h = 0; h < t->n_heads; h++) {
         const aa_real *q = w->q + (t->b * a->n_query + t->q0) * a->ld_q + (t->h0 + h) * D;
         aa_real *s = f->s + h * TILE * TILE, *o = f->o + h * TILE * D;
         if (few)
             for (size_t r = 0; r < t->n_q; r++)
-                kern->dot_rows(s + r * TILE, q + r * a->ld_q, keys, a->ld_k, n, D);
+                kern->dot_rows(s + r * TILE, q + r * a->ld_q, keys, ld_k, n, D);
         else
             multiply(kern, &(small){.M = t->n_q,
                                     .N = n,
@@ -182,7 +193,7 @@ static void forward_tile(const job *w, const forward_task *t, const forward_spac
                                          .D = D});
         if (few)
             for (size_t r = 0; r < t->n_q; r++)
-                kern->sum_rows(o + r * D, s + r * TILE, 1, values, a->ld_v, n, D);
+                kern->sum_rows(o + r * D, s + r * TILE, 1, values, ld_v, n, D);
         else
             multiply(kern, &(small){.M = t->n_q,
                                     .N = D,

@@ -12,18 +12,19 @@ enum { N_ISAS = sizeof isa_names / sizeof *isa_names };
 
 const char *aa_isa_name(aa_isa isa) { return isa_names[isa]; }
 
-static const char *const compute_names[] = {"f32", "bf16", "auto"};
+static const char *const compute_names[] = {"f32", "bf16", "auto", "int8"};
 
 const char *aa_compute_name(aa_compute compute) { return compute_names[compute]; }
 
-/* What rows of kernels.def are called here. The last is no set of its own for the user: it adds to
- * AVX-512 where the processor has these instructions. */
+/* What rows of kernels.def are called here. The last two are no sets of their own for the user:
+ * they add to AVX-512 where the processor has these instructions. */
 enum {
     AA_SET_scalar = AA_ISA_SCALAR,
     AA_SET_neon = AA_ISA_NEON,
     AA_SET_avx2 = AA_ISA_AVX2,
     AA_SET_avx512 = AA_ISA_AVX512,
-    AA_SET_avx512bf16
+    AA_SET_avx512bf16,
+    AA_SET_avx512vnni
 };
 
 /* Built for this architecture at all? Rows of kernels.def tell. */
@@ -44,15 +45,16 @@ bool aa_isa_available(aa_isa isa) {
     aa_sys_cpu_info(&cpu);
     switch (isa) {
     case AA_ISA_NEON: return cpu.neon;
-    case AA_ISA_AVX2: return cpu.avx2_fma;
-    case AA_ISA_AVX512: return cpu.avx2_fma && cpu.avx512;
+    case AA_ISA_AVX2: return cpu.avx2_fma && cpu.f16c;
+    case AA_ISA_AVX512: return cpu.avx2_fma && cpu.f16c && cpu.avx512;
     default: return true;
     }
 }
 
 /* A row of set `row` serves a team of set `wanted`: its own, or one that `wanted` contains. */
-static bool serves(int row, aa_isa wanted, bool bf16) {
-    if (row == AA_SET_avx512bf16) return wanted == AA_ISA_AVX512 && bf16;
+static bool serves(int row, aa_isa wanted, const aa_sys_cpu *cpu) {
+    if (row == AA_SET_avx512bf16) return wanted == AA_ISA_AVX512 && cpu->avx512_bf16;
+    if (row == AA_SET_avx512vnni) return wanted == AA_ISA_AVX512 && cpu->avx512_vnni;
     return row == AA_SET_scalar || row == (int)wanted ||
            (row == AA_SET_avx2 && wanted == AA_ISA_AVX512);
 }
@@ -60,14 +62,14 @@ static bool serves(int row, aa_isa wanted, bool bf16) {
 static void check_shape(aa_gemm_shape s) {
     aa_assert(s.mc / s.mr * aa__round_up(s.mr, 4) * s.kc <= AA_SCRATCH_A &&
               s.mc * (s.kc + 32) <= AA_SCRATCH_A && s.kc * s.nc <= AA_SCRATCH_B &&
-              s.mc * s.nc <= AA_SCRATCH_C);
+              s.mc * s.nc <= AA_SCRATCH_C && s.nr * s.kc * 2 <= AA_SCRATCH_ROWS);
 }
 
 void aa__kernels_choose(aa_kernels *k, aa_isa isa) {
     aa_sys_cpu cpu;
     aa_sys_cpu_info(&cpu);
 #define KERNEL(op, type, parameters, set) \
-    if (serves(AA_SET_##set, isa, cpu.avx512_bf16)) k->op = aa_##op##__##set;
+    if (serves(AA_SET_##set, isa, &cpu)) k->op = aa_##op##__##set;
 #include "num/kernels.def"
     k->shape = k->gemm_shape();
     k->linear[AA_COMPUTE_F32] =
@@ -117,7 +119,9 @@ static aa_status choose_isa(aa_isa *isa, aa_err *err) {
 static size_t scratch_bytes(int n_threads) {
     return (size_t)n_threads * AA_SCRATCH * sizeof(aa_real);
 }
-static size_t chunks_bytes(void) { return AA_CHUNKS_MAX * sizeof(double); }
+static size_t shared_bytes(void) {
+    return AA_CHUNKS_MAX * sizeof(double) + AA_OPERAND * sizeof(aa_real);
+}
 
 size_t aa_cpu_scratch_bytes(int n_threads) {
     if (n_threads == 0) {
@@ -125,7 +129,7 @@ size_t aa_cpu_scratch_bytes(int n_threads) {
         aa_sys_cpu_info(&cpu);
         n_threads = cpu.n_cores;
     }
-    return scratch_bytes(n_threads) + chunks_bytes();
+    return scratch_bytes(n_threads) + shared_bytes();
 }
 
 static void profile_clear(aa_cpu *cpu);
@@ -138,10 +142,11 @@ aa_status aa_cpu_new(aa_cpu **out, int n_threads, aa_isa isa, aa_err *err) {
     aa_status st = aa_pool_new(&cpu->pool, n_threads, err);
     if (!st) {
         cpu->n_threads = aa_pool_threads(cpu->pool);
-        st = aa_arena_reserve(&cpu->arena, scratch_bytes(cpu->n_threads) + chunks_bytes(), err);
+        st = aa_arena_reserve(&cpu->arena, scratch_bytes(cpu->n_threads) + shared_bytes(), err);
     }
     if (!st) {
         cpu->scratch = aa_arena_new(&cpu->arena, aa_real, (size_t)cpu->n_threads * AA_SCRATCH);
+        cpu->operand = aa_arena_new(&cpu->arena, aa_real, AA_OPERAND);
         cpu->chunks = aa_arena_new(&cpu->arena, double, AA_CHUNKS_MAX);
         st = aa_arena_status(&cpu->arena, err);
     }

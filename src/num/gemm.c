@@ -16,10 +16,11 @@
  * stored, so an element is one chain of multiply-adds in ascending k whatever the blocks, the
  * threads and the rows beside it: a token gets the same bits alone and in a batch.
  *
- * The three forms of B:  packed panels (the resident copy of a linear map's weight: [panel][K][nr],
+ * The four forms of B:  packed panels (the resident copy of a linear map's weight: [panel][K][nr],
  * zero beyond the last column); row-major [K,N], whose slabs are copied; row-major [N,K], whose
- * slabs are transposed. A is read where it lies, unless its rows are so far apart that they fall
- * into the same cache sets, or it is a transpose (weight gradients) that many panels read.
+ * slabs are transposed; the same in a file, whose slabs are made into floats before. A is read
+ * where it lies, unless its rows are so far apart that they fall into the same cache sets, or it is
+ * a transpose (weight gradients) that many panels read.
  *
  * Operands are floats or pairs of bfloat16 (num_int.h). Pairs are made while packing, so A is then
  * always copied; k counts places of the packed operands, floats or pairs.
@@ -29,7 +30,7 @@
  */
 #include "num/num_int.h"
 
-typedef enum { B_PACKED, B_ROWS, B_TRANSPOSED } b_form;
+typedef enum { B_PACKED, B_ROWS, B_TRANSPOSED, B_STORED } b_form;
 typedef enum { A_DIRECT, A_COPIED, A_TRANSPOSED } a_form;
 
 typedef struct product {
@@ -39,6 +40,7 @@ typedef struct product {
     a_form a_is; const aa_real *a; size_t lda; aa_real a_scale;
     size_t a_row, a_k;                    /* A_DIRECT: from row to row, from k to k */
     b_form b_is; const aa_real *b; size_t ldb; aa_real b_scale;
+    const aa_stored *stored; size_t unit; /* places that blocks of k begin at multiples of */
     aa_real *c; size_t ldc;
     bool from_zero;                       /* the chain starts at 0, not at C */
     const aa_epilogue *epilogue;          /* NULL: C is the plain sum */
@@ -50,7 +52,7 @@ typedef struct product {
 typedef struct share {
     const product *p;
     const aa_gemm_shape *s;               /* p->o->shape */
-    aa_real *slab_a, *slab_b, *sums;
+    aa_real *slab_a, *slab_b, *sums, *rows_b;
     size_t n_tiles; /* in all of M; the first n_longer are rows + 1 high, the rest rows */
     size_t rows, n_longer;
     size_t k0, kc, kc_max; bool first_k, last_k;
@@ -77,10 +79,27 @@ static size_t depth(const product *p, size_t k, size_t n) {
     return aa__min(n * p->o->step, p->K - k * p->o->step);
 }
 
+static void pack_stored(const share *h, size_t panel_end) {
+    const product *p = h->p;
+    size_t nr = h->s->nr, n = depth(p, h->k0, h->kc);
+    for (size_t panel = h->panel0; panel < panel_end; panel++) {
+        size_t n_rows = aa__min(nr, p->N - panel * nr);
+        for (size_t i = 0; i < n_rows; i++)
+            aa__stored_floats(p->cpu, h->rows_b + i * n, p->stored, panel * nr + i,
+                              h->k0 * p->o->step, n);
+        p->o->pack_transposed(h->slab_b + (panel - h->panel0) * h->kc_max * nr, nr, h->rows_b, n,
+                              n_rows, n, nr, 1);
+    }
+}
+
 static void pack_b(const share *h, size_t panel_end) {
     const product *p = h->p;
     const aa_operands *o = p->o;
     size_t nr = h->s->nr, slab = h->kc_max * nr;
+    if (p->b_is == B_STORED) {
+        pack_stored(h, panel_end);
+        return;
+    }
     if (p->b_is == B_TRANSPOSED) {
         for (size_t panel = h->panel0; panel < panel_end; panel++)
             o->pack_transposed(h->slab_b + (panel - h->panel0) * slab, nr,
@@ -213,7 +232,9 @@ static void run_share(const product *p, size_t i_m, size_t i_n, int thread) {
     const aa_gemm_shape *s = &p->o->shape;
     aa_real *scratch = aa__scratch(p->cpu, thread);
     share h = {.p = p, .s = s, .slab_a = scratch, .slab_b = scratch + AA_SCRATCH_A,
-               .sums = scratch + AA_SCRATCH_A + AA_SCRATCH_B, .n_tiles = aa__ceil_div(p->M, s->mr)};
+               .sums = scratch + AA_SCRATCH_A + AA_SCRATCH_B,
+               .rows_b = scratch + AA_SCRATCH - AA_SCRATCH_ROWS,
+               .n_tiles = aa__ceil_div(p->M, s->mr)};
     h.rows = p->M / h.n_tiles;
     h.n_longer = p->M % h.n_tiles;
     size_t n_panels = aa__ceil_div(p->N, s->nr), group = s->nc / s->nr, block = s->mc / s->mr;
@@ -224,8 +245,9 @@ static void run_share(const product *p, size_t i_m, size_t i_n, int thread) {
     size_t range = range_tiles(&h, tile_end - tile_begin, panel_end - panel_begin);
     /* One tile of rows uses every panel once: nothing to keep in L1, so one long block. */
     bool stream = tile_end - tile_begin == 1 && p->b_is == B_PACKED && p->a_is == A_DIRECT;
-    size_t n_blocks = stream || p->K == 0 ? 1 : aa__ceil_div(p->n_k, s->kc);
-    h.kc_max = aa__ceil_div(p->n_k, n_blocks);
+    size_t n_units = aa__ceil_div(p->n_k, p->unit);
+    size_t n_blocks = stream || p->K == 0 ? 1 : aa__ceil_div(n_units, s->kc / p->unit);
+    h.kc_max = aa__ceil_div(n_units, n_blocks) * p->unit;
     for (h.panel0 = panel_begin; h.panel0 < panel_end; h.panel0 += group) {
         size_t group_end = aa__min(h.panel0 + group, panel_end);
         for (size_t range0 = tile_begin; range0 < tile_end; range0 += range) {
@@ -233,8 +255,8 @@ static void run_share(const product *p, size_t i_m, size_t i_n, int thread) {
             h.row0 = tile_row(&h, range0);
             h.range_rows = tile_row(&h, range_end) - h.row0;
             for (size_t i = 0; i < n_blocks; i++) {
-                h.k0 = aa__split(p->n_k, n_blocks, i);
-                h.kc = aa__split(p->n_k, n_blocks, i + 1) - h.k0;
+                h.k0 = aa__split(n_units, n_blocks, i) * p->unit;
+                h.kc = aa__min(aa__split(n_units, n_blocks, i + 1) * p->unit, p->n_k) - h.k0;
                 h.first_k = i == 0;
                 h.last_k = i == n_blocks - 1;
                 if (p->b_is != B_PACKED) pack_b(&h, group_end);
@@ -295,6 +317,9 @@ static void run_product(aa_cpu *cpu, product *p, const aa_operands *o) {
     p->cpu = cpu;
     p->o = o;
     p->n_k = aa__ceil_div(p->K, o->step);
+    p->unit = 1;
+    if (p->stored && aa_type_block(p->stored->type) > o->step)
+        p->unit = aa_type_block(p->stored->type) / o->step;
     choose_a(p);
     choose_grid(p);
     aa_pool_run(cpu->pool, p->grid_m * p->grid_n, run_task, p);
@@ -311,7 +336,9 @@ double aa__product_flop(size_t M, size_t N, size_t K) {
 
 /* ---- the resident copy ----------------------------------------------------------------------- */
 
-static const aa_operands *operands_of(const aa_cpu *cpu) { return &cpu->k.linear[cpu->compute]; }
+static const aa_operands *operands_of(const aa_cpu *cpu) {
+    return &cpu->k.linear[cpu->compute == AA_COMPUTE_BF16 ? AA_COMPUTE_BF16 : AA_COMPUTE_F32];
+}
 
 size_t aa_linear_packed_size(const aa_cpu *cpu, const aa_linear *lin) {
     const aa_operands *o = operands_of(cpu);
@@ -352,15 +379,46 @@ static void refresh_packed(aa_cpu *cpu, aa_linear *lin) {
 
 /* ---- the public products --------------------------------------------------------------------- */
 
+static bool is_plain(const aa_epilogue *e, const aa_real *bias) {
+    return e->scale == 1 && !e->residual && !e->accumulate && !bias;
+}
+
+static double stored_bytes(const aa_linear *lin) {
+    double sum = 0;
+    for (int i = 0; i < lin->n_parts; i++) {
+        const aa_stored *s = lin->weight[i].stored;
+        sum += (double)s->rows * (double)aa_type_bytes(s->type, s->cols);
+    }
+    return sum;
+}
+
+void aa__product_stored(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t T,
+                        const aa_linear *lin, int part, const aa_epilogue *e) {
+    size_t column = 0;
+    for (int i = 0; i < part; i++) column += lin->weight[i].rows;
+    aa_epilogue shifted = *e;
+    if (e->residual) shifted.residual += column;
+    product p = {.M = T, .N = lin->weight[part].rows, .K = lin->n_in, .a = x, .lda = ldx,
+                 .b_is = B_STORED, .stored = lin->weight[part].stored, .c = y + column, .ldc = ldy,
+                 .from_zero = true, .bias = lin->bias ? lin->bias->data + column : NULL};
+    p.epilogue = is_plain(e, p.bias) ? NULL : &shifted;
+    run_product(cpu, &p, operands_of(cpu));
+}
+
 void aa_linear_forward(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t T,
                        aa_linear *lin, const aa_epilogue *e) {
     aa_assert(!(e->accumulate && e->residual));
     refresh_packed(cpu, lin);
     double start = aa__begin(cpu);
+    if (lin->weight->stored) {
+        aa__linear_stored(cpu, y, ldy, x, ldx, T, lin, e);
+        aa__end(cpu, AA_PROF_LINEAR_FORWARD, start, aa__product_flop(T, lin->n_out, lin->n_in),
+                stored_bytes(lin) + aa__product_bytes(T, lin->n_out + lin->n_in, 1));
+        return;
+    }
     product p = {.M = T, .N = lin->n_out, .K = lin->n_in, .a = x, .lda = ldx, .c = y, .ldc = ldy,
                  .from_zero = true, .b_scale = 1, .bias = lin->bias ? lin->bias->data : NULL};
-    bool plain = e->scale == 1 && !e->residual && !e->accumulate && !p.bias;
-    p.epilogue = plain ? NULL : e;
+    p.epilogue = is_plain(e, p.bias) ? NULL : e;
     p.b_is = lin->packed ? B_PACKED : B_TRANSPOSED;
     p.b = lin->packed ? lin->packed : lin->weight->data;
     p.ldb = lin->n_in;
@@ -371,6 +429,7 @@ void aa_linear_forward(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *x, si
 
 void aa_linear_dx(aa_cpu *cpu, aa_real *dx, size_t lddx, const aa_real *dy, size_t lddy, size_t T,
                   const aa_linear *lin, aa_real scale, bool accumulate) {
+    aa_assert(!lin->weight->stored);
     double start = aa__begin(cpu);
     product p = {.M = T, .N = lin->n_in, .K = lin->n_out, .a = dy, .lda = lddy, .b_is = B_ROWS,
                  .b = lin->weight->data, .ldb = lin->n_in, .b_scale = scale, .c = dx, .ldc = lddx,
@@ -403,6 +462,7 @@ void aa__bias_gradient(aa_cpu *cpu, const aa_linear *lin, const aa_real *dy, siz
 
 void aa_linear_dw(aa_cpu *cpu, const aa_linear *lin, const aa_real *dy, size_t lddy,
                   const aa_real *x, size_t ldx, size_t T, aa_real scale) {
+    aa_assert(!lin->weight->stored);
     double start = aa__begin(cpu);
     product p = {.M = lin->n_out,
                  .N = lin->n_in,

@@ -48,9 +48,11 @@ bool aa_isa_available(aa_isa isa);
 /* What linear maps multiply. F32: floats. BF16: x, dy and W rounded to bfloat16 (nearest even) on
  * their way into the kernels; products exact, sums, results, parameters and everything else in
  * float, in the order and with the rounding of num/scalar/bf16.c. AUTO is BF16 where the processor
- * multiplies it faster than floats. A team starts with F32; packed copies and their size belong to
- * one setting, so choose before the first is made. */
-typedef enum { AA_COMPUTE_F32, AA_COMPUTE_BF16, AA_COMPUTE_AUTO } aa_compute;
+ * multiplies it faster than floats. INT8: weights that a file stores as small integers meet x
+ * rounded to 8 bits in integers (linear_stored.c), everything else is as with F32. A team starts
+ * with F32; packed copies and their size belong to one setting, so choose before the first is
+ * made. */
+typedef enum { AA_COMPUTE_F32, AA_COMPUTE_BF16, AA_COMPUTE_AUTO, AA_COMPUTE_INT8 } aa_compute;
 enum { AA_COMPUTE_COUNT = AA_COMPUTE_AUTO };
 const char *aa_compute_name(aa_compute compute);
 /* BF16 without such instructions is AA_EUNSUPPORTED, except in the scalar set, which is the model
@@ -134,6 +136,7 @@ enum { AA_ATTENTION_MAX_D = 256 };        /* widest head */
 typedef struct aa_attention {
     size_t B, n_query, n_key, H, K, D;
     size_t ld_q, ld_k, ld_v, ld_o;
+    const uint16_t *k16, *v16;            /* keys and values in binary16, in the place of k and v */
 } aa_attention;
 
 /* o out [B*n_query, H*D]; lse [B*n_query, H] out: log-sum-exp of scaled scores (NULL: not kept). */
@@ -155,6 +158,9 @@ void aa_swiglu_backward(aa_cpu *cpu, aa_real *dgu, const aa_real *dy, const aa_r
 
 void aa_embedding_forward(aa_cpu *cpu, aa_real *x, const aa_real *table, const int32_t *ids,
                           size_t T, size_t C);
+/* The same from a table in a file. */
+void aa_embedding_stored(aa_cpu *cpu, aa_real *x, const aa_stored *table, const int32_t *ids,
+                         size_t T);
 /* table gradient rows: dtable[ids[t]] += dx[t], ascending t. */
 void aa_embedding_backward(aa_cpu *cpu, aa_real *dtable, const aa_real *dx, const int32_t *ids,
                            size_t T, size_t C);
@@ -198,5 +204,6 @@ void aa_f16_from_f32(uint16_t *y, const float *x, size_t n);
 void aa_f32_from_f16(float *y, const uint16_t *x, size_t n);
 void aa_bf16_from_f32(uint16_t *y, const float *x, size_t n);
 void aa_f32_from_bf16(float *y, const uint16_t *x, size_t n);
+void aa_to_f16(const aa_cpu *cpu, uint16_t *y, const aa_real *x, size_t n); /* the first, faster */
 
 #endif

@@ -7,6 +7,7 @@
 #define AA_NUM_NUM_INT_H
 
 #include "num/num.h"
+#include "num/stored.h"
 
 /* Blocking of the matrix products. A tile is mr x nr outputs in registers; kc reduction steps of a
  * panel of B (nr wide) stay in L1; mc rows of A and nc columns of B stay in L2. None of these
@@ -68,6 +69,59 @@ typedef struct aa_softmax_grad {
 
 typedef struct aa_sgd { aa_real lr, momentum, decay, grad_scale; } aa_sgd;
 
+/* Stored rows, at x as in a file (not aligned, no vector behind the end may be read).
+ *   dot_*:            s[i] = q_i . x,  i < n_q
+ *   from_*, to_f16:   conversions, as those of num.h
+ *
+ * Integers: n elements are x = d[g] q + m[g], g counting groups of `group` (16 or 32) elements.
+ * Activations have m = 0, and with each group the sum of its q and s = d * sum.
+ *   int8_quantize:    d = max |x| / 127, q = x / d to nearest even; n a multiple of the group. Not
+ *                     finite: d is no number, or infinite.
+ *   int8_unpack:      what rows of a type are in these terms, exactly; see stored.c.
+ *   int8_pack:        n_rows rows of q as a panel for the tile: y[k][j] the four bytes x[j][4k ..],
+ *                     as the set likes them, 0 from n_rows to nr; n a multiple of 16, x readable
+ *                     to the next 64.
+ *   int8_tile:        for each group ascending, with i the exact integer sum of its products,
+ *                         acc = fma(a.d, float(i) * b.d, acc)
+ *                         acc = fma(a.s, b.m, acc)          where there is a b.m
+ *                     and c, y, bias, residual and scale as in aa_tile, of which a, b, kc and the
+ *                     hints are not used. The same bits in every set. */
+#define AA_INT8_LEAST 0x1p-100             /* smaller x are zero: 127 / x must be finite */
+typedef struct aa_int8_row { int8_t *q; aa_real *d, *s; int32_t *sum; } aa_int8_row;
+
+enum { AA_INT8_DEPTH = 256 };             /* elements of a row taken apart at a time, at most */
+typedef struct aa_int8_unpack {
+    aa_type type;
+    const unsigned char *x; size_t step;  /* bytes from row to row */
+    size_t n_rows, n;                     /* n: a multiple of the block */
+    size_t ahead;                         /* bytes from here to what to have near soon; 0: nothing*/
+    int8_t *q; size_t ldq;
+    aa_real *d, *m; size_t ld;            /* m NULL: the type has none (aa__type_has_min) */
+} aa_int8_unpack;
+
+typedef struct aa_int8_tile {
+    aa_tile t;
+    size_t group, n_groups;
+    aa_int8_row a; size_t lda, ld;        /* distance of rows of q, and of d, s and sum */
+    const int8_t *b;                      /* [n_groups * group / 4][nr][4] */
+    const aa_real *b_d, *b_m;             /* [n_groups][nr]; b_m may be NULL */
+} aa_int8_tile;
+
+/* One row of activations times sixteen rows: what int8_tile makes of them, in y[16], which is also
+ * what the sums go on from. False, and nothing done, for a type or set that has no such kernel. */
+typedef struct aa_int8_dot {
+    aa_type type;
+    const unsigned char *x; size_t step, n;               /* as in aa_int8_unpack */
+    const unsigned char *fetch; size_t n_fetch, far;      /* bytes to have in L1 soon, and from */
+                                          /* so many bytes behind them on, in L2 */
+    aa_int8_row a;                        /* readable to the next 64 */
+    bool from_zero;
+    aa_real *y;
+} aa_int8_dot;
+
+size_t aa__type_group(aa_type type);      /* 0: not made of small integers */
+bool aa__type_has_min(aa_type type);
+
 #define KERNEL(op, type, parameters, isa) type aa_##op##__##isa parameters;
 #include "num/kernels.def"
 
@@ -90,6 +144,7 @@ typedef struct aa_kernels {
 #define AA_FIELD_avx2(op, type, parameters)
 #define AA_FIELD_avx512(op, type, parameters)
 #define AA_FIELD_avx512bf16(op, type, parameters)
+#define AA_FIELD_avx512vnni(op, type, parameters)
 #define AA_FIELD_neon(op, type, parameters)
 #define KERNEL(op, type, parameters, isa) AA_FIELD_##isa(op, type, parameters)
 #include "num/kernels.def"
@@ -103,11 +158,14 @@ void aa__tile_finish(const aa_tile *t, size_t r, const aa_real *acc);   /* scala
 
 /* ---- the team -------------------------------------------------------------------------------- */
 
-/* Elements of one thread's scratch: a block of A, a slab of B, sums in waiting. aa__kernels_choose
- * checks that every set's blocking fits; attention uses the whole. */
+/* Elements of one thread's scratch: a block of A, a slab of B, sums in waiting, stored rows on
+ * their way into the slab. aa__kernels_choose checks that every set's blocking fits; attention uses
+ * the whole. And of what all threads share: an operand as bytes. */
 enum {
     AA_SCRATCH_A = 256 * 256, AA_SCRATCH_B = 256 * 512, AA_SCRATCH_C = 256 * 256,
-    AA_SCRATCH = AA_SCRATCH_A + AA_SCRATCH_B + AA_SCRATCH_C
+    AA_SCRATCH_ROWS = 32 * 512,
+    AA_SCRATCH = AA_SCRATCH_A + AA_SCRATCH_B + AA_SCRATCH_C + AA_SCRATCH_ROWS,
+    AA_OPERAND = 512 * 1024
 };
 
 typedef enum {
@@ -148,6 +206,7 @@ struct aa_cpu {
     aa_pool *pool;
     aa_arena arena;
     aa_real *scratch;                     /* [n_threads][AA_SCRATCH] */
+    aa_real *operand;                     /* [AA_OPERAND] */
     double *chunks;                       /* [AA_CHUNKS_MAX] */
     aa_profile_row profile[AA_PROF_COUNT];
 };
@@ -182,6 +241,15 @@ void aa__product(aa_cpu *cpu, aa_real *c, size_t ldc, const aa_real *a, size_t l
                  bool transpose_a, const aa_real *b, size_t ldb, bool transpose_b, aa_real scale,
                  size_t M, size_t N, size_t K, bool accumulate);
 
+/* Linear maps over stored weights. The second: one part, as GEMM multiplies, for many rows. The
+ * last: n elements of our row from the first on (a multiple of the block), as reals. */
+void aa__linear_stored(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t T,
+                       const aa_linear *lin, const aa_epilogue *e);
+void aa__product_stored(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t T,
+                        const aa_linear *lin, int part, const aa_epilogue *e);
+void aa__stored_floats(const aa_cpu *cpu, aa_real *y, const aa_stored *s, size_t row, size_t first,
+                       size_t n);
+
 /* What a linear map does besides its products; nothing without a bias. */
 void aa__bias_gradient(aa_cpu *cpu, const aa_linear *lin, const aa_real *dy, size_t lddy, size_t T,
                        aa_real scale);
@@ -194,10 +262,12 @@ double aa__product_bytes(size_t M, size_t N, size_t K);
 #define aa__exp exp
 #define aa__log log
 #define aa__sqrt sqrt
+#define aa__fma fma
 #else
 #define aa__exp expf
 #define aa__log logf
 #define aa__sqrt sqrtf
+#define aa__fma fmaf
 #endif
 #define AA_R(x) ((aa_real)(x))
 

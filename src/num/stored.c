@@ -3,7 +3,7 @@
 
 #include <math.h>
 #include <string.h>
-#include "num/num.h"
+#include "num/num_int.h"
 
 enum { CHUNK = 256 };                     /* elements made aligned at a time */
 
@@ -57,12 +57,29 @@ static void from_e4m3(float *y, const unsigned char *x, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] = of_e4m3(x[i]);
 }
 
+/* ---- small integers -------------------------------------------------------------------------- */
+
+/* d q + m, each step rounded. */
+static void from_integers(float *y, aa_type type, const unsigned char *x, size_t n) {
+    const size_t block = aa_type_block(type), group = aa__type_group(type);
+    int8_t q[AA_INT8_DEPTH];
+    aa_real d[AA_INT8_DEPTH / 16], m[AA_INT8_DEPTH / 16] = {0};
+    for (size_t at = 0; at < n; at += block) {
+        aa_int8_unpack__scalar(&(aa_int8_unpack){.type = type, .x = x + aa_type_bytes(type, at),
+                                                 .n_rows = 1, .n = block, .q = q, .d = d, .m = m});
+        for (size_t i = 0; i < block; i++) {
+            float product = (float)d[i / group] * (float)q[i];
+            y[at + i] = product + (float)m[i / group];
+        }
+    }
+}
+
 /* ---- the table ------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
     size_t block, bytes;
-    void (*dequantize)(float *y, const unsigned char *x, size_t n);
+    void (*floats)(float *y, const unsigned char *x, size_t n); /* NULL: small integers */
 } types[AA_TYPE_COUNT] = {
     [AA_TYPE_F64] = {"F64", 1, 8, from_f64},
     [AA_TYPE_F32] = {"F32", 1, 4, from_f32},
@@ -70,6 +87,18 @@ static const struct {
     [AA_TYPE_BF16] = {"BF16", 1, 2, from_bf16},
     [AA_TYPE_F8_E4M3] = {"F8_E4M3", 1, 1, from_e4m3},
     [AA_TYPE_F8_E5M2] = {"F8_E5M2", 1, 1, from_e5m2},
+    [AA_TYPE_Q4_0] = {"Q4_0", 32, 18, NULL},
+    [AA_TYPE_Q4_1] = {"Q4_1", 32, 20, NULL},
+    [AA_TYPE_Q5_0] = {"Q5_0", 32, 22, NULL},
+    [AA_TYPE_Q5_1] = {"Q5_1", 32, 24, NULL},
+    [AA_TYPE_Q8_0] = {"Q8_0", 32, 34, NULL},
+    [AA_TYPE_Q2_K] = {"Q2_K", 256, 84, NULL},
+    [AA_TYPE_Q3_K] = {"Q3_K", 256, 110, NULL},
+    [AA_TYPE_Q4_K] = {"Q4_K", 256, 144, NULL},
+    [AA_TYPE_Q5_K] = {"Q5_K", 256, 176, NULL},
+    [AA_TYPE_Q6_K] = {"Q6_K", 256, 210, NULL},
+    [AA_TYPE_IQ4_NL] = {"IQ4_NL", 32, 18, NULL},
+    [AA_TYPE_IQ4_XS] = {"IQ4_XS", 256, 136, NULL},
 };
 
 const char *aa_type_name(aa_type type) { return types[type].name; }
@@ -82,7 +111,8 @@ size_t aa_type_bytes(aa_type type, uint64_t n) {
 }
 
 void aa_dequantize(float *y, aa_type type, const void *x, size_t n) {
-    types[type].dequantize(y, x, n);
+    if (types[type].floats) types[type].floats(y, x, n);
+    else from_integers(y, type, x, n);
 }
 
 /* ---- matrices -------------------------------------------------------------------------------- */

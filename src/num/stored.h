@@ -8,6 +8,7 @@
 #ifndef AA_NUM_STORED_H
 #define AA_NUM_STORED_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,6 +27,9 @@ size_t aa_type_bytes(aa_type type, uint64_t n);
 
 /* y[0..n-1] = the values of n elements at x; n a multiple of the block. */
 void aa_dequantize(float *y, aa_type type, const void *x, size_t n);
+/* The other way, for the types it can: y needs not be aligned, x is finite. */
+bool aa_type_can_quantize(aa_type type);
+void aa_quantize(void *y, aa_type type, const float *x, size_t n);
 
 /* A matrix in a file, [rows, cols] row-major, mapped and owned by whoever opened the file. */
 typedef struct aa_stored {

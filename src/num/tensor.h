@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "num/stored.h"
 
 #ifdef AA_REAL_DOUBLE
 typedef double aa_real;
@@ -33,6 +34,7 @@ typedef struct aa_tensor {
     int layer;                 /* -1: not in a block */
     size_t rows, cols;         /* [out, in] row-major; vectors (norms, biases) are rows = 1 */
     aa_real *data, *grad;      /* rows*cols each, 64-byte aligned; grad NULL without training */
+    const aa_stored *stored;   /* where a file holds it; then data and grad are NULL */
     uint64_t version;          /* raised by whoever writes data: packed copies and devices follow */
 } aa_tensor;
 
@@ -43,7 +45,9 @@ static inline bool aa_tensor_is_vector(const aa_tensor *t) {
 
 /* A linear map y = x W^T + b as GEMM sees it. W may span several adjacent rows of the table with
  * the same width (q|k|v, gate|up): n_parts tensors whose data (and grad) are contiguous, likewise
- * the biases. A linear without storage for `packed` is packed at each call instead. */
+ * the biases. A linear without storage for `packed` is packed at each call instead. Parts may also
+ * be stored, all of them: each then lies in its file in a type and order of its own
+ * (linear_stored.c), and the map runs forward only. */
 typedef struct aa_linear {
     aa_tensor *weight, *bias;  /* first part of each; bias may be NULL */
     int n_parts;

@@ -42,6 +42,7 @@ static void find_isa(aa_sys_cpu *c) {
     c->avx2_fma = ymm && fma && (b7 & bit_AVX2);
     c->avx512 = zmm && c->avx2_fma && (b7 & bit_AVX512F) && (b7 & bit_AVX512BW) &&
                 (b7 & bit_AVX512DQ) && (b7 & bit_AVX512VL);
+    c->avx512_vnni = c->avx512 && (cx >> 11 & 1);
     c->amx_bf16 = tiles && (d7 >> 22 & 1) && (d7 >> 24 & 1);
     if (__get_cpuid_count(7, 1, &a71, &b, &cx, &d)) c->avx512_bf16 = c->avx512 && (a71 >> 5 & 1);
 }

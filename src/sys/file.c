@@ -11,6 +11,26 @@
 #include <unistd.h>
 #include "sys/sys.h"
 
+/* Under the address sanitizer, what lies behind a file in its last page is out of bounds too. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define FENCE 1
+#endif
+#endif
+#if defined(FENCE) || defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+static size_t rest_of_page(size_t size) { return -size & ((size_t)sysconf(_SC_PAGESIZE) - 1); }
+static void fence(const unsigned char *p, size_t n) {
+    ASAN_POISON_MEMORY_REGION(p + n, rest_of_page(n));
+}
+static void unfence(const unsigned char *p, size_t n) {
+    ASAN_UNPOISON_MEMORY_REGION(p + n, rest_of_page(n));
+}
+#else
+static void fence(const unsigned char *p, size_t n) { (void)p, (void)n; }
+static void unfence(const unsigned char *p, size_t n) { (void)p, (void)n; }
+#endif
+
 int aa_sys_map_open(aa_sys_map *out, const char *path) {
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), no = 0; /* never waits on a pipe */
@@ -22,6 +42,7 @@ int aa_sys_map_open(aa_sys_map *out, const char *path) {
     if (!no && st.st_size) {
         p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED) no = errno;
+        else fence(p, (size_t)st.st_size);
     }
     close(fd);
     if (!no) *out = (aa_sys_map){.data = p, .size_bytes = (size_t)st.st_size};
@@ -29,8 +50,14 @@ int aa_sys_map_open(aa_sys_map *out, const char *path) {
 }
 
 void aa_sys_map_close(aa_sys_map *map) {
+    if (map->data) unfence(map->data, map->size_bytes);
     if (map->data) munmap((void *)(uintptr_t)map->data, map->size_bytes);
     *map = (aa_sys_map){0};
+}
+
+void aa_sys_map_drop(const void *p, size_t size_bytes) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)p / page * page;
+    (void)madvise((void *)begin, (uintptr_t)p + size_bytes - begin, MADV_DONTNEED);
 }
 
 int aa_sys_stat(aa_sys_info *out, const char *path) {

@@ -25,6 +25,14 @@ int aa_sys_pages_alloc(void **out, size_t size_bytes) {
     return 0;
 }
 
+void aa_sys_pages_small(void *p, size_t size_bytes) {
+#ifdef MADV_NOHUGEPAGE
+    (void)madvise(p, size_bytes, MADV_NOHUGEPAGE);
+#else
+    (void)p, (void)size_bytes;
+#endif
+}
+
 void aa_sys_pages_free(void *p, size_t size_bytes) {
     if (p) munmap(p, size_bytes);
 }

@@ -21,6 +21,12 @@ void aa_sys_interrupt_install(void) {
 
 bool aa_sys_interrupt_pending(void) { return pending; }
 
+void aa_sys_interrupt_release(void) {
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    pending = 0;
+}
+
 bool aa_sys_is_terminal(int fd) { return isatty(fd); }
 
 int aa_sys_terminal_width(int fd) {

@@ -19,6 +19,8 @@ typedef struct aa_sys_map { const unsigned char *data; size_t size_bytes; } aa_s
 /* Maps a whole regular file read-only. An empty file maps to {NULL, 0}. A directory is EISDIR. */
 int  aa_sys_map_open(aa_sys_map *out, const char *path);
 void aa_sys_map_close(aa_sys_map *map);
+/* Lets memory go that part of a mapping takes; touched again, it is read again. */
+void aa_sys_map_drop(const void *p, size_t size_bytes);
 
 typedef enum { AA_SYS_ABSENT, AA_SYS_FILE, AA_SYS_DIR, AA_SYS_OTHER } aa_sys_kind;
 
@@ -51,6 +53,7 @@ int aa_sys_remove_abandoned(const char *path);   /* unlinks; EWOULDBLOCK: somebo
 
 /* Zeroed, page-aligned memory of its own mapping, advised for huge pages when that is useful. */
 int  aa_sys_pages_alloc(void **out, size_t size_bytes);
+void aa_sys_pages_small(void *p, size_t size_bytes);  /* no huge pages, if it had them */
 void aa_sys_pages_free(void *p, size_t size_bytes);
 uint64_t aa_sys_memory_total(void); /* bytes of RAM this process may use (honours cgroup limits) */
 uint64_t aa_sys_memory_available(void);
@@ -66,7 +69,8 @@ int64_t aa_sys_unix_ms(void);            /* wall clock, milliseconds since 1970 
 typedef struct aa_sys_cpu {
     char brand[64];
     int  n_cores;                        /* cores this process may use (affinity, cgroup quota) */
-    bool avx2_fma, f16c, avx512, avx512_bf16, amx_bf16, neon, neon_bf16;   /* OS support included */
+    bool avx2_fma, f16c, avx512, avx512_bf16, avx512_vnni, amx_bf16;       /* OS support included */
+    bool neon, neon_bf16;
     size_t l1d_bytes, l2_bytes, l3_bytes;                                  /* 0 if unknown */
 } aa_sys_cpu;
 
@@ -81,6 +85,7 @@ void aa_sys_pin_thread(int core);
  * with status 130. pending() is cheap enough for every step. */
 void aa_sys_interrupt_install(void);
 bool aa_sys_interrupt_pending(void);
+void aa_sys_interrupt_release(void);     /* undoes install and lowers the flag */
 bool aa_sys_is_terminal(int fd);
 int  aa_sys_terminal_width(int fd);      /* columns, or 80 */
 

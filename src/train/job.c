@@ -110,6 +110,8 @@ static aa_status shape_of(aa_job *job, aa_source **base, aa_err *err) {
         AA_TRY(aa_source_open(base, o->base, err));
         AA_TRY(check_base_shape(job, &(*base)->config, err));
         job->config = merge_config(job->opts, &(*base)->config);
+        job->chat_template = (*base)->chat_template;
+        (*base)->chat_template = NULL;
         return AA_OK;
     }
     const aa_preset *p = job->preset;
@@ -533,6 +535,7 @@ void aa_job_close(aa_job *job) {
     aa_stream_release(&job->valid);
     aa_tokens_close(&job->tokens);
     aa_tokenizer_free(job->tokenizer);
+    aa_heap_free(job->chat_template);
     aa_heap_free(job->compact_map);
     aa_heap_free(job->active_ids);
     memset(job, 0, sizeof *job);

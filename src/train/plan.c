@@ -64,7 +64,7 @@ static aa_status measure_session(const aa_job *job, aa_cpu *cpu, uint64_t *out, 
     aa_arena_init_measure(&model_arena, "model");
     aa_arena_init_measure(&arena, "session");
     AA_TRY(aa_model_init(&m, &job->config, AA_MODEL_PARAMS, job->T, cpu, &model_arena, err));
-    AA_TRY(aa_kv_init(&kv, &m, job->T, &arena, err));
+    AA_TRY(aa_kv_init(&kv, &m, job->T, false, &arena, err));
     AA_TRY(aa_activations_new(&a, &m, AA_PASS_EVAL, 1, job->T, 0, &arena, err));
     *out = arena.used_bytes;
     return AA_OK;

@@ -278,6 +278,7 @@ static aa_status measure_mean_logit(run *r, aa_err *err) {
 static aa_status save(run *r, aa_err *err) {
     double start_s = aa_sys_clock_s();
     const aa_hf_options hf = {.tokenizer = r->job->tokenizer,
+                              .chat_template = r->job->chat_template,
                               .active_ids = r->job->active_ids,
                               .n_active = r->job->n_active,
                               .full_vocab = r->job->full_vocab,

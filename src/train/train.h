@@ -50,6 +50,7 @@ typedef struct aa_job {
     aa_opts *opts; aa_train_options *o;    /* borrowed */
     aa_config config;                      /* resolved, vocab known */
     aa_tokenizer *tokenizer;
+    char *chat_template;                   /* of the base, for its checkpoints; or NULL */
     aa_tokens tokens; aa_digest tokens_digest;
     aa_stream train, valid;
     /* Where the model's ids are not the tokenizer's (a compact vocabulary, or one in order of

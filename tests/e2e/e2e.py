@@ -60,8 +60,9 @@ def check(condition, what, result=None):
         raise AssertionError(f"{what}\n{result}" if result is not None else what)
 
 
-def start(*args, env=None, cwd=None, limits=None, stdout=None):
-    """The program running in the background, its output being read. limits: rlimit -> value."""
+def start(*args, env=None, cwd=None, limits=None, stdout=None, stdin=None):
+    """The program running in the background, its output being read. limits: rlimit -> value;
+    stdin: text."""
     def prepare():
         signal.signal(signal.SIGINT, signal.SIG_DFL)     # a background shell ignores it
         for name, value in (limits or {}).items():
@@ -69,10 +70,14 @@ def start(*args, env=None, cwd=None, limits=None, stdout=None):
                 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)     # write() then says EFBIG
             resource.setrlimit(name, (value, value))
 
-    process = subprocess.Popen([PROGRAM] + [str(a) for a in args], stdin=subprocess.DEVNULL,
+    typed = tempfile.TemporaryFile()
+    typed.write((stdin or "").encode())
+    typed.seek(0)
+    process = subprocess.Popen([PROGRAM] + [str(a) for a in args], stdin=typed,
                                stdout=stdout or subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd,
                                preexec_fn=prepare, env={**os.environ, **(env or {})},
                                restore_signals=False)
+    typed.close()
     process.words, process.began = [str(a) for a in args], time.time()
     process.texts = [b"", b""]
     process.readers = [threading.Thread(target=drain, args=(process, i, stream), daemon=True)

@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import shutil
 
 from e2e import SHAPE, SLOW, Skip, TINY, case, check, done, journal, main, option, refused
 from e2e import run, same_run, tiny_run, write_text
@@ -392,6 +393,8 @@ def json_objects():
             ("prompt_ids", "ids", "text", "tokens_per_s"),
         ("plan", *TINY, "--data", "text.txt"):
             ("params", "peak_bytes", "flop_per_token", "predicted_tokens_per_s"),
+        ("bench", "decode", "--model", "run", "--seconds", "0.1"):
+            ("tokens_per_s_median", "prefill_tokens_per_s", "weight_bytes", "gbs", "compute"),
         ("bench", "step", *SHAPE, "--seconds", "1"):
             ("tokens_per_s_median", "tokens_per_s_best", "flop_per_token", "peak_gflops",
              "share_of_peak", "isa", "threads"),
@@ -449,6 +452,48 @@ def generation_repeats():
     greedy = [done(*words, "--greedy", "--seed", str(s)).json()["ids"] for s in (1, 2)]
     check(greedy[0] == greedy[1], "greedy text depends on the seed")
     check(len(one["ids"]) <= 20, "more tokens than asked for")
+    for option in (("--kv", "f16"), ("--compute", "f32"), ("--compute", "int8")):
+        again = done(*words, "--greedy", *option).json()["ids"]
+        check(again[:3] == greedy[0][:3], f"{option} changed the text from its beginning on")
+    refused(run("generate", "run", "--kv", "q4"), 2, "--kv", "f16")
+
+
+CHATML = ("{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + "
+          "message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}"
+          "{{ '<|im_start|>assistant\\n' }}{% endif %}")
+
+
+@case
+def chat():
+    words = ("generate", "--chat", "--tokens", "8", "--context", "256", "--greedy")
+    refused(run(*words, trained(), stdin="Ann\n"), 1, "no chat template", "--raw")
+    refused(run(*words, "run", "--json"), 2, "--json")
+    refused(run("generate", "run", "--system", "Be brief."), 2, "--chat")
+    typed = "Ann saw\n/reset\nAnn saw\n\n/help\n/exit\nnever read\n"
+    result = done(*words, "run", "--raw", stdin=typed)
+    answers = result.out.split("\n")
+    check(len(answers) == 3 and answers[0] == answers[1] != "", "two equal answers", result)
+    check("/system TEXT" in result.err, "/help lists the commands", result)
+    shutil.copytree("run/last/", "chatty")
+    pathlib.Path("chatty/chat_template.jinja").write_text(CHATML)
+    result = done(*words, "chatty", "--system", "Be brief.", stdin="Ann saw\nWhat\\\nelse?\n")
+    check(result.out.count("\n") >= 2, "two answers", result)
+    asked = done(*words, "chatty", "--prompt", "Ann saw", "--system", "Be brief.")
+    check(result.out.startswith(asked.out.rstrip("\n")), "--prompt is the first message", asked)
+    long = done(*words, "chatty", stdin="x" * 300 + "\nAnn\n")
+    check("--context" in long.err and long.out.count("\n") >= 1, "goes on after a refusal", long)
+    pathlib.Path("other.jinja").write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    refused(run(*words, "chatty", "--template", "other.jinja"), 1, "none of those known", "--raw")
+    done("train", "--base", "chatty", "--data", "text.txt", "--budget", "1steps", "--batch-tokens",
+         "128", "--eval-tokens", "256", "--out", "tuned")
+    config = json.loads(pathlib.Path("tuned/last/tokenizer_config.json").read_text())
+    check(config.get("chat_template") == CHATML, f"a tuned model keeps its template: {config}")
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    pathlib.Path("messages.json").write_text(json.dumps(messages))
+    told = done("tokenizer", "chat", "--tokenizer", "tuned", "--data", "messages.json", "--json",
+                "--no-answer").json()
+    check(told["text"] == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHo<|im_end|>\n"
+          and [told["text"][a:b] for a, b in told["answers"]] == ["Ho<|im_end|>"], f"{told}")
 
 
 @case

@@ -1,7 +1,8 @@
 """Every example of the README runs, in order, in one empty directory.
 
 Blocks fenced as ```sh are run by bash with `autoane` in the path; blocks fenced as ```text or
-without a language are pictures. Wall-clock budgets are shortened to two seconds.
+without a language are pictures. Wall-clock budgets are shortened to two seconds, and the hub is
+one of our own.
 """
 import os
 import pathlib
@@ -9,6 +10,7 @@ import re
 import subprocess
 
 from e2e import PROGRAM, ROOT, SLOW, check, case, main
+from hub import Hub
 
 FENCE = re.compile(r"^```sh\n(.*?)^```", re.M | re.S)
 # Commands of a checkout, which the test of a program cannot repeat.
@@ -24,6 +26,15 @@ def examples():
             yield line, re.sub(r"--budget \d+[smh]\b", "--budget 2s", "\n".join(kept))
 
 
+def example_hub():
+    hub = Hub()
+    hub.add("HuggingFaceTB/SmolLM2-135M-Instruct",
+            {"config.json": b"{}", "tokenizer.json": b"{}", "model.safetensors": bytes(1000)})
+    hub.add("datasets/roneneldan/TinyStories",
+            {"TinyStories-train.txt": b"One day. " * 99, "TinyStories-valid.txt": b"One day."})
+    return hub
+
+
 @case
 def every_example():
     os.makedirs("bin", exist_ok=True)
@@ -35,15 +46,17 @@ def every_example():
                     f"sang of {i * 31 % 97} ships.\n" * 20 for i in range(60)))
     found = list(examples())
     check(len(found) >= 3, "the README has fewer than three examples")
-    for line, script in found:
-        try:
-            done = subprocess.run(["bash", "-eu", "-o", "pipefail", "-c", script], cwd="readme",
-                                  env={**os.environ, "PATH": path}, capture_output=True, text=True,
-                                  timeout=120 * (8 if SLOW else 1))
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"README.md:{line}: still running after two minutes\n{script}")
-        check(done.returncode == 0, f"README.md:{line}: status {done.returncode}\n{script}\n"
-              f"{done.stdout[-1000:]}\n{done.stderr[-1500:]}")
+    with example_hub() as hub:
+        env = {**os.environ, "PATH": path, "HF_ENDPOINT": hub.url}
+        for line, script in found:
+            try:
+                done = subprocess.run(["bash", "-eu", "-o", "pipefail", "-c", script], cwd="readme",
+                                      env=env, capture_output=True, text=True,
+                                      timeout=120 * (8 if SLOW else 1))
+            except subprocess.TimeoutExpired:
+                raise AssertionError(f"README.md:{line}: still running after two minutes\n{script}")
+            check(done.returncode == 0, f"README.md:{line}: status {done.returncode}\n{script}\n"
+                  f"{done.stdout[-1000:]}\n{done.stderr[-1500:]}")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ static const hostile files[] = {
     {"entry no object", "{\"a\":7}", 0, "'a'"},
     {"no dtype", "{\"a\":{\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "'a': \"dtype\""},
     {"dtype a number", "{\"a\":{\"dtype\":1,\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "dtype"},
-    {"unknown dtype", "{\"a\":" T("F8_E4M3", "[4]", "[0,4]") "}", 4, "'F8_E4M3'"},
+    {"unknown dtype", "{\"a\":" T("F4_E2M1", "[4]", "[0,4]") "}", 4, "'F4_E2M1'"},
     {"no shape", "{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", 4, "'a': \"shape\""},
     {"shape an object", "{\"a\":" T("F32", "{}", "[0,4]") "}", 4, "\"shape\""},
     {"shape NaN", "{\"a\":" T("F32", "[NaN]", "[0,4]") "}", 4, ""},

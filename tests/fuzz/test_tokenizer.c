@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/rng.h"
+#include "data/chat.h"
 #include "data/tokens.h"
 
 enum { ROUNDS = 1500 };
@@ -121,6 +122,90 @@ static void test_tokenizer_json(void **state) {
     aa_heap_free(path);
 }
 
+/* A small SentencePiece vocabulary: its two files, and chat templates, damaged. */
+static aa_tokenizer *spm(void) {
+    static char text[300][8];
+    static const char *token[300];
+    static size_t len[300];
+    static float score[300];
+    static const char *const pieces[] = {"<unk>", "<s>", "</s>", "\xE2\x96\x81", "a", "b", "ab",
+                                         "\xE2\x96\x81" "ab", "\xC3\xA9", "abab"};
+    static int32_t type[300];
+    aa_ggml_vocab v = {.model = "llama", .token = token, .token_len = len, .score = score,
+                       .type = type, .bos = 1, .eos = 2, .unk = 0, .pad = -1, .add_bos = -1,
+                       .add_space_prefix = -1};
+    for (size_t i = 0; i < 256 + sizeof pieces / sizeof *pieces; i++) {
+        bool byte = i >= 3 && i < 259;
+        type[i] = i == 0 ? AA_TOKEN_UNKNOWN : i < 3 ? AA_TOKEN_CONTROL : byte ? AA_TOKEN_BYTE
+                                                                              : AA_TOKEN_NORMAL;
+        if (byte) snprintf(text[i], sizeof text[i], "<0x%02X>", (unsigned)i - 3);
+        else snprintf(text[i], sizeof text[i], "%s", pieces[i < 3 ? i : i - 256]);
+        token[i] = text[i];
+        len[i] = strlen(text[i]);
+        score[i] = -(float)i;
+        v.n_tokens++;
+    }
+    aa_err err = {0};
+    aa_tokenizer *t = NULL;
+    check_ok(aa_tokenizer_new_ggml(&t, &v, &err));
+    return t;
+}
+
+static void test_spm(void **state) {
+    (void)state;
+    aa_err err = {0};
+    aa_rng r;
+    aa_rng_init(&r, 3, AA_RNG_TEST, 3);
+    char *path = path_of("fuzz.spm");
+    aa_text form[2] = {{0}, {0}}, bad = {0};
+    aa_tokenizer *t = spm();
+    check_ok(aa_tokenizer_write_json(t, &form[0], &err));
+    check_ok(aa_tokenizer_write_llama2c(t, &form[1], &err));
+    aa_tokenizer_free(t);
+    size_t accepted = 0;
+    for (int i = 0; i < ROUNDS; i++) {
+        damage(&bad, form[i & 1].data, form[i & 1].len, &r);
+        put(path, bad.data, bad.len);
+        aa_err e = {0};
+        if (aa_tokenizer_load(&t, path, &e) == AA_OK) {
+            use(t);
+            accepted++;
+        } else assert_true(e.message[0]);
+    }
+    assert_true(accepted < ROUNDS);
+    aa_text_release(&form[0]);
+    aa_text_release(&form[1]);
+    aa_text_release(&bad);
+    aa_heap_free(path);
+}
+
+static void test_templates(void **state) {
+    (void)state;
+    static const char good[] =
+        "{{ bos_token }}{% for message in messages %}{# x #}{{- '<|im_start|>' + message.role + "
+        "'\\n' + message['content'] + '<|im_end|>' + '\\n' -}}{% endfor %}"
+        "{{ '<|im_start|>system\\nX<|im_end|>\\n' }}{{ '<|im_start|>assistant\\n' }}";
+    const aa_chat_message m[] = {{AA_CHAT_USER, "x"}, {AA_CHAT_ASSISTANT, "<think></think>"}};
+    aa_err err = {0};
+    aa_rng r;
+    aa_rng_init(&r, 4, AA_RNG_TEST, 3);
+    aa_tokenizer *t = NULL;
+    aa_text bad = {0}, out = {0};
+    check_ok(aa_tokenizer_new_bytes(&t, &err));
+    for (int i = 0; i < ROUNDS; i++) {
+        aa_chat *c = NULL;
+        aa_chat_options o = {.answer = true};
+        damage(&bad, good, sizeof good - 1, &r);
+        if (aa_chat_new(&c, bad.data, t, NULL)) continue;
+        aa_text_clear(&out);
+        check_ok(aa_chat_render(c, m, 2, &o, &out, &err));
+        aa_chat_free(c);
+    }
+    aa_tokenizer_free(t);
+    aa_text_release(&bad);
+    aa_text_release(&out);
+}
+
 static aa_status ignore(void *ctx, const char *text, size_t n, aa_err *err) {
     (void)err;
     *(size_t *)ctx += n + (size_t)(unsigned char)text[n - 1];
@@ -172,6 +257,8 @@ static void test_token_files(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_tokenizer_json),
+                                       cmocka_unit_test(test_spm),
+                                       cmocka_unit_test(test_templates),
                                        cmocka_unit_test(test_token_files)};
     return cmocka_run_group_tests_name("fuzz_tokenizer", tests, NULL, NULL);
 }

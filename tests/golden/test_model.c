@@ -109,7 +109,7 @@ static void check_logits(toy *t, const golden *g, const char *where) {
     aa_kv kv;
 
     assert_non_null(logits);
-    check_ok(aa_kv_init(&kv, &t->model, t->T, &t->arena, &err));
+    check_ok(aa_kv_init(&kv, &t->model, t->T, false, &t->arena, &err));
     for (size_t n = 0; n < t->N; n++) {
         if (n % t->T == 0) kv.len = 0;
         check_ok(aa_model_extend(&t->model, &t->backend, t->eval, &kv, t->ids + n, 1,

@@ -4,10 +4,11 @@
 
 Every weight of their models is random, biases and norms too, and large enough that each one moves
 the logits. They have no tokenizer, so that a prompt is its bytes. Ours are trained for 60 steps,
-with a tokenizer that AutoTokenizer opens too. Compared are the logits after six prompts, the mean
-loss of a text of 600 bytes (a position encoding that is a little wrong shows beyond the first
-hundred), and greedy texts of 200 tokens, up to the first tie: where the two best logits of
-transformers are closer than the tolerance, either choice is right.
+with a tokenizer that AutoTokenizer opens too. Compared are the logits after six prompts, the log-
+probabilities of multiple choices, the mean loss of a text of 600 bytes (a position encoding that
+is a little wrong shows beyond the first hundred), and greedy texts of 200 tokens, up to the first
+tie: where the two best logits of transformers are closer than the tolerance, either choice is
+right.
 """
 import json
 import logging
@@ -33,6 +34,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCau
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
 from e2e import case, check, done, main, refused, run, write_text  # noqa: E402
 
+HERE = pathlib.Path(__file__).resolve().parent
 TOLERANCE = 1e-4
 TOKENS = 200
 BYTES = 257                                   # ids of the byte tokenizer; 256 ends a text
@@ -163,11 +165,55 @@ def same_greedy_text(where, model, tokenizer):
     return ours["ids"], same
 
 
+def harness_pair(tokenizer, query, choice):
+    """Ids of a query and of what a choice adds, as TemplateLM._encode_pair of the harness."""
+    encode = (lambda text, **how: tokenizer(text, **how)["input_ids"]) if tokenizer else \
+        (lambda text, **how: list(text.encode()))
+    text = query + " " + choice
+    if not query.strip():
+        first = [tokenizer.bos_token_id or tokenizer.eos_token_id] if tokenizer else [256]
+        return encode(query) or first, encode(text, add_special_tokens=False)
+    ids = encode(query.rstrip())
+    return ids, encode(text)[len(ids):]
+
+
+def same_choices(where, model, tokenizer):
+    """Multiple choice: every choice's log-probability, and the answers picked."""
+    items = [json.loads(line) for line in (HERE / "choices.jsonl").read_text().splitlines()]
+    if active(where):
+        items = [dict(query="Bob saw a red", choices=["ball.", "boat.", "bird."], gold=0),
+                 dict(query="Mia found two apples.\nZoë lost", choices=["his hat.", "a"], gold=0)]
+    pathlib.Path("items.jsonl").write_text("\n".join(map(json.dumps, items)) + "\n\n")
+    ours = done("eval", where, "--choices", "items.jsonl", "--json").json()
+    right = right_norm = 0
+    for item, got in zip(items, ours["items"]):
+        scores = []
+        for choice, mine in zip(item["choices"], got["choices"]):
+            ids, more = harness_pair(tokenizer, item.get("query", item.get("context")), choice)
+            logits = as_trained(where, model(torch.tensor([ids + more])).logits[0])
+            scores.append(logits[len(ids) - 1:-1].log_softmax(-1)
+                          .gather(1, torch.tensor(more)[:, None]).double().sum().item())
+            check(mine["tokens"] == len(more), f"{where}: {choice!r}: {mine}, {len(more)} tokens")
+            check(abs(mine["logprob"] - scores[-1]) <= TOLERANCE * len(more),
+                  f"{where}: {choice!r}: {mine}, transformers {scores[-1]:.6f}")
+        norm = [s / len(c.encode()) for s, c in zip(scores, item["choices"])]
+        for pick, values in (("pick", scores), ("pick_norm", norm)):
+            check(max(values) - values[got[pick]] <= 2 * TOLERANCE, f"{where}: {got} of {values}")
+        right += got["pick"] == item["gold"]
+        right_norm += got["pick_norm"] == item["gold"]
+    n = len(items)
+    check(len(ours["items"]) == n and ours["acc"] == right / n and ours["acc_norm"] ==
+          right_norm / n, f"{where}: {ours['acc']} {ours['acc_norm']}")
+    stderr = (ours["acc"] * (1 - ours["acc"]) / (n - 1)) ** 0.5
+    check(abs(ours["acc_stderr"] - stderr) < 1e-12, f"{where}: {ours['acc_stderr']}")
+
+
 @torch.no_grad()
 def same_answers(where, model, tokenizer=None):
     """autoane on the directory `where` computes what `model` computes. Returns its greedy ids."""
     off = same_logits(where, model, tokenizer)
     same_loss(where, model, tokenizer)
+    same_choices(where, model, tokenizer)
     ids, same = same_greedy_text(where, model, tokenizer)
     print(f"   {where}: logits within {off:.1e}, {same} tokens of greedy text the same")
     return ids
@@ -357,7 +403,7 @@ def foreign_tokenizer():
     library = Tokenizer(models.BPE())
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     library.decoder = decoders.ByteLevel()
-    sources = sorted(pathlib.Path(__file__).resolve().parent.glob("*.py"))
+    sources = sorted(HERE.glob("*.py"))
     library.train_from_iterator(
         [source.read_text(encoding="utf-8") for source in sources],
         trainers.BpeTrainer(vocab_size=1200, special_tokens=["<|endoftext|>"], show_progress=False,

@@ -484,6 +484,293 @@ static void check_read_probe(pair k) {
     end(&s);
 }
 
+/* ---- stored weights -------------------------------------------------------------------------- */
+
+enum { FILE_BYTES = 1 << 16 };
+
+/* Bytes as a file might hold them: any, or halves of ordinary size. */
+static unsigned char *file_bytes(uint64_t stream, bool bf16) {
+    unsigned char *x = aa_heap_alloc(FILE_BYTES, 1);
+    aa_real *values = numbers(FILE_BYTES / 2, stream);
+    assert_non_null(x);
+    for (size_t i = 0; i < FILE_BYTES / 2 - 1; i++) {
+        float value = (float)values[i];
+        uint16_t half;
+        if (bf16) aa_bf16_from_f32(&half, &value, 1);
+        else aa_f16_from_f32(&half, &value, 1);
+        memcpy(x + 1 + 2 * i, &half, sizeof half);         /* at odd addresses */
+    }
+    aa_heap_free(values);
+    return x;
+}
+
+typedef void dot_fn(aa_real *, const aa_real *, size_t, size_t, const unsigned char *, size_t);
+
+static void check_dot(const char *name, dot_fn *ref, dot_fn *got, const unsigned char *x) {
+    space s = begin();
+    EACH_SIZE(n)
+        for (size_t n_q = 1; n_q <= 9; n_q += 2) {
+            restart(&s);
+            ref(s.a + 1, s.x + 1, n + 3, n_q, x + 1, n);
+            got(s.b + 1, s.x + 1, n + 3, n_q, x + 1, n);
+            compare(name, &s, 0, (double)n * REAL_EPS * 4 * (double)n);
+        }
+    end(&s);
+}
+
+static void check_dot_f16(pair k) {
+    unsigned char *x = file_bytes(11, false);
+    check_dot("dot_f16", k.ref->dot_f16, k.got->dot_f16, x);
+    aa_heap_free(x);
+}
+
+static void check_dot_bf16(pair k) {
+    unsigned char *x = file_bytes(12, true);
+    check_dot("dot_bf16", k.ref->dot_bf16, k.got->dot_bf16, x);
+    aa_heap_free(x);
+}
+
+static void check_dot_f32(pair k) {
+    unsigned char *x = aa_heap_alloc(FILE_BYTES, 1);
+    aa_real *values = numbers(MAX_N, 13);
+    for (size_t i = 0; i < MAX_N; i++) memcpy(x + 1 + 4 * i, &(float){(float)values[i]}, 4);
+    check_dot("dot_f32", k.ref->dot_f32, k.got->dot_f32, x);
+    aa_heap_free(values);
+    aa_heap_free(x);
+}
+
+/* Every half there is. */
+static void check_halves(const char *name, void (*ref)(aa_real *, const unsigned char *, size_t),
+                         void (*got)(aa_real *, const unsigned char *, size_t)) {
+    space s = begin();
+    unsigned char x[2 * 1003 + 1];
+    for (size_t first = 0; first < 65536; first += 1003) {
+        restart(&s);
+        for (size_t i = 0; i < 1003; i++)
+            memcpy(x + 1 + 2 * i, &(uint16_t){(uint16_t)(first + i)}, 2);
+        ref(s.a + 1, x + 1, 1003);
+        got(s.b + 1, x + 1, 1003);
+        compare(name, &s, 0, 0);
+    }
+    end(&s);
+}
+
+static void check_from_f16(pair k) { check_halves("from_f16", k.ref->from_f16, k.got->from_f16); }
+static void check_from_bf16(pair k) {
+    check_halves("from_bf16", k.ref->from_bf16, k.got->from_bf16);
+}
+
+static void check_to_f16(pair k) {
+    space s = begin();
+    uint16_t ref[MAX_N + 1], got[MAX_N + 1];
+    s.x[1] = AA_R(70000), s.x[2] = AA_R(-INFINITY), s.x[3] = AA_R(1e-7), s.x[4] = AA_R(65519);
+    EACH_SIZE(n) {
+        memset(ref, 1, sizeof ref);
+        memset(got, 1, sizeof got);
+        k.ref->to_f16(ref, s.x + 1, n);
+        k.got->to_f16(got, s.x + 1, n);
+        assert_memory_equal(ref, got, sizeof ref);
+    }
+    end(&s);
+}
+
+enum { INT_N = 4 * AA_INT8_DEPTH, INT_GROUPS = INT_N / 16 };
+typedef struct int_rows {
+    int8_t q[6][INT_N + 64];
+    aa_real d[6][INT_GROUPS], s[6][INT_GROUPS];
+    int32_t sum[6][INT_GROUPS];
+} int_rows;
+
+static aa_int8_row view(int_rows *x, size_t r) {
+    return (aa_int8_row){x->q[r], x->d[r], x->s[r], x->sum[r]};
+}
+
+/* Equal in bits, but for d and s of groups with what is no number. */
+static void check_int8_quantize(pair k) {
+    space s = begin();
+    int_rows *ref = aa_heap_alloc(1, sizeof *ref), *got = aa_heap_alloc(1, sizeof *got);
+    aa_int8_row ref_row = view(ref, 1), got_row = view(got, 1);
+    for (int i = 33; i < 64; i++) s.x[i + 1] = 0;
+    for (int i = 64; i < 96; i++) s.x[i + 1] *= AA_R(1e-35);
+    for (size_t group = 16; group <= 32; group *= 2)
+        for (size_t n = group; n <= INT_N; n *= 2) {
+            k.ref->int8_quantize(&ref_row, s.x + 1, n, group);
+            k.got->int8_quantize(&got_row, s.x + 1, n, group);
+            assert_memory_equal(ref, got, sizeof *ref);
+        }
+    for (int bad = 0; bad < 2; bad++) {
+        s.x[20] = bad ? AA_R(INFINITY) : AA_R(NAN);
+        k.got->int8_quantize(&got_row, s.x + 1, 64, 32);
+        assert_true(!isfinite((double)got_row.d[0]) && isfinite((double)got_row.d[1]));
+    }
+    aa_heap_free(ref);
+    aa_heap_free(got);
+    end(&s);
+}
+
+typedef struct apart { int8_t q[3][AA_INT8_DEPTH + 8]; aa_real d[3][17], m[3][17]; } apart;
+
+static void check_int8_unpack(pair k) {
+    unsigned char *x = aa_heap_alloc(FILE_BYTES, 1);
+    aa_rng rng;
+    aa_rng_init(&rng, 1, AA_RNG_TEST, 0);
+    for (size_t i = 0; i < FILE_BYTES; i++) x[i] = (unsigned char)aa_rng_below(&rng, 256);
+    for (int t = 0; t < AA_TYPE_COUNT; t++) {
+        aa_type type = (aa_type)t;
+        if (!aa__type_group(type)) continue;
+        for (size_t n = aa_type_block(type); n <= AA_INT8_DEPTH; n += aa_type_block(type)) {
+            apart ref, got;
+            memset(&ref, 0, sizeof ref);
+            memset(&got, 0, sizeof got);
+            for (int which = 0; which < 2; which++) {
+                apart *a = which ? &got : &ref;
+                aa_int8_unpack u = {.type = type, .x = x + 1, .step = aa_type_bytes(type, n) + 5,
+                                    .n_rows = 3, .n = n, .ahead = 64, .q = a->q[0],
+                                    .ldq = sizeof a->q[0], .d = a->d[0], .ld = 17,
+                                    .m = aa__type_has_min(type) ? a->m[0] : NULL};
+                (which ? k.got : k.ref)->int8_unpack(&u);
+            }
+            assert_memory_equal(ref.q, got.q, sizeof ref.q);
+            near_real("int8_unpack d", got.d[0], ref.d[0], 51, 0, 0);
+            near_real("int8_unpack m", got.m[0], ref.m[0], 51, 0, 0);
+        }
+    }
+    aa_heap_free(x);
+}
+
+static void check_int8_shape(pair k) {
+    aa_gemm_shape s = k.got->int8_shape();
+    assert_true(s.mr > 0 && s.mr <= 6 && s.nr > 0 && 32 % s.nr == 0);
+}
+
+/* Packing has a form of its own in each set: what it is good for shows in the tile. */
+static void check_int8_pack(pair k) { assert_true(k.got->int8_pack && k.got->int8_tile); }
+
+/* A panel of one set: w rows of n bytes, scales of columns. */
+typedef struct int_panel {
+    int8_t b[32 * INT_N];
+    aa_real d[32 * INT_GROUPS], m[32 * INT_GROUPS];
+} int_panel;
+
+static void fill_panel(const aa_kernels *k, int_panel *p, const int8_t *w, const aa_real *scales,
+                       size_t n_rows, size_t n, size_t groups) {
+    size_t nr = k->int8_shape().nr;
+    k->int8_pack(p->b, w, INT_N + 64, n_rows, n);
+    k->pack_transposed(p->d, nr, scales, groups, n_rows, groups, nr, 1);
+    k->pack_transposed(p->m, nr, scales + 7, groups, n_rows, groups, nr, 1);
+}
+
+static void check_int8_tile_at(pair k, space *s, const int8_t *w, size_t n, size_t group,
+                               int form) {
+    int_panel *ref = aa_heap_alloc(1, sizeof *ref), *got = aa_heap_alloc(1, sizeof *got);
+    int_rows *a = aa_heap_alloc(1, sizeof *a);
+    size_t mr_max = k.got->int8_shape().mr, groups = n / group,
+           nr_max = aa__min(k.got->int8_shape().nr, k.ref->int8_shape().nr);
+    for (size_t r = 0; r < mr_max; r++) {
+        aa_int8_row row = view(a, r);
+        k.ref->int8_quantize(&row, s->x + 1 + r * 1100, n, group);
+        if (form == 0) memset(row.q, r % 2 ? -127 : 127, n); /* the largest sums */
+        for (size_t g = 0; form == 0 && g < groups; g++)
+            row.sum[g] = (r % 2 ? -127 : 127) * (int32_t)group;
+    }
+    for (size_t mr = 1; mr <= mr_max; mr++)
+        for (size_t nr = 1; nr <= nr_max; nr += form == 1 ? 1 : 3) {
+            restart(s);
+            fill_panel(k.ref, ref, w, s->y, nr, n, groups);
+            fill_panel(k.got, got, w, s->y, nr, n, groups);
+            aa_int8_tile t = {.t = {.mr = mr, .nr = nr, .ldc = 70, .from_zero = form & 1,
+                                    .ldy = 70, .scale = AA_R(0.7),
+                                    .bias = form & 2 ? s->y + 3 : NULL,
+                                    .residual = form & 2 ? s->z + 5 : NULL, .ld_residual = 33},
+                              .group = group, .n_groups = groups,
+                              .lda = INT_N + 64, .ld = INT_GROUPS};
+            for (size_t r = 0; r < mr; r++) {
+                aa_int8_tile one = t;
+                one.t.mr = 1;
+                one.a = view(a, r);
+                one.b = ref->b, one.b_d = ref->d, one.b_m = form & 2 ? ref->m : NULL;
+                one.t.c = s->a + 1 + r * 70;
+                one.t.y = form & 2 ? s->a + 5001 + r * 70 : NULL;
+                if (one.t.residual) one.t.residual += r * 33;
+                k.ref->int8_tile(&one);
+            }
+            t.a = view(a, 0);
+            t.b = got->b, t.b_d = got->d, t.b_m = form & 2 ? got->m : NULL;
+            t.t.c = s->b + 1;
+            t.t.y = form & 2 ? s->b + 5001 : NULL;
+            k.got->int8_tile(&t);
+            compare("int8_tile", s, 0, 0);
+        }
+    aa_heap_free(ref);
+    aa_heap_free(got);
+    aa_heap_free(a);
+}
+
+/* The same bits in every set. */
+static void check_int8_tile(pair k) {
+    space s = begin();
+    int8_t *w = aa_heap_alloc(32, INT_N + 64);
+    for (size_t i = 0; i < 32 * (INT_N + 64); i++) w[i] = (int8_t)(i * 2654435761u >> 24);
+    w[0] = -128, w[5] = 127;
+    for (int form = 0; form < 4; form++)
+        for (size_t n = 32; n <= 96; n += 32) {
+            check_int8_tile_at(k, &s, w, n, 16, form);
+            check_int8_tile_at(k, &s, w, n, 32, form);
+        }
+    memset(w, -128, 32 * (INT_N + 64));
+    check_int8_tile_at(k, &s, w, 64, 32, 0);
+    aa_heap_free(w);
+    end(&s);
+}
+
+/* The tile's bits, from the same rows taken apart. */
+static void check_int8_dot_of(pair k, aa_type type, unsigned char *x, size_t n, space *s) {
+    const size_t step = aa_type_bytes(type, n) + 6, group = aa__type_group(type), nr = 8;
+    int_rows *a = aa_heap_alloc(1, sizeof *a);
+    int_panel *p = aa_heap_alloc(1, sizeof *p);
+    apart w;
+    aa_real want[16], got[16];
+    aa_int8_row row = view(a, 0);
+    for (size_t r = 0; r < 16; r++)       /* scales that are numbers */
+        for (size_t at = 0; at < step; at++) x[r * step + at] &= at % 2 ? 0xbf : 0xff;
+    k.ref->int8_quantize(&row, s->x + 1, n, group);
+    for (size_t r = 0; r < 16; r++) want[r] = got[r] = s->y[r];
+    aa_int8_dot t = {.type = type, .x = x, .step = step, .n = n, .fetch = x, .a = row, .y = got};
+    if (k.got->int8_dot(&t)) {
+        const bool min = aa__type_has_min(type);
+        for (size_t r = 0; r < 16; r++) {
+            memset(p, 0, sizeof *p);
+            k.ref->int8_unpack(&(aa_int8_unpack){.type = type, .x = x + r * step, .n_rows = 1,
+                                                 .n = n, .q = w.q[0], .d = w.d[0], .m = w.m[0]});
+            k.ref->int8_pack(p->b, w.q[0], sizeof w.q[0], 1, n);
+            for (size_t g = 0; g < n / group; g++) {
+                p->d[g * nr] = w.d[0][g];
+                p->m[g * nr] = min ? w.m[0][g] : 0;
+            }
+            k.ref->int8_tile(&(aa_int8_tile){.t = {.mr = 1, .nr = 1, .c = want + r}, .group = group,
+                                             .n_groups = n / group, .a = row, .b = p->b,
+                                             .b_d = p->d, .b_m = min ? p->m : NULL});
+        }
+    }
+    same_bits("int8_dot", got, want, 16);
+    aa_heap_free(a);
+    aa_heap_free(p);
+}
+
+static void check_int8_dot(pair k) {
+    space s = begin();
+    unsigned char *x = aa_heap_alloc(FILE_BYTES, 1);
+    aa_rng rng;
+    aa_rng_init(&rng, 2, AA_RNG_TEST, 0);
+    for (size_t i = 0; i < FILE_BYTES; i++) x[i] = (unsigned char)aa_rng_below(&rng, 256);
+    for (int t = 0; t < AA_TYPE_COUNT; t++)
+        for (size_t n = 32; n <= AA_INT8_DEPTH && aa__type_group((aa_type)t); n += 32)
+            if (n % aa_type_block((aa_type)t) == 0)
+                check_int8_dot_of(k, (aa_type)t, x + 1, n, &s);
+    aa_heap_free(x);
+    end(&s);
+}
+
 /* ---- the walk -------------------------------------------------------------------------------- */
 
 typedef struct row { const char *op; aa_isa isa; void (*check)(pair); } row;
@@ -492,6 +779,7 @@ typedef struct row { const char *op; aa_isa isa; void (*check)(pair); } row;
 #define avx2_ISA AA_ISA_AVX2
 #define avx512_ISA AA_ISA_AVX512
 #define avx512bf16_ISA AA_ISA_AVX512 /* or the scalar row, where there is no such set */
+#define avx512vnni_ISA AA_ISA_AVX512
 static const row all_rows[] = {
 #define KERNEL(op, type, parameters, isa) {#op, isa##_ISA, check_##op},
 #include "num/kernels.def"

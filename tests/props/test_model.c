@@ -138,7 +138,7 @@ static void extend_all(toy *t, size_t step, float *logits) {
     aa_err err = {0};
     aa_kv kv;
 
-    check_ok(aa_kv_init(&kv, &t->model, T, &t->arena, &err));
+    check_ok(aa_kv_init(&kv, &t->model, T, false, &t->arena, &err));
     for (size_t n = 0; n < T; n += step) {
         size_t part = T - n < step ? T - n : step;
 
@@ -234,7 +234,7 @@ static void lay_out(const aa_config *c, aa_cpu *cpu, aa_pass pass, aa_arena *are
     check_ok(aa_model_init(&m, c, parts, 77, cpu, arena, &err));
     check_ok(aa_model_lookup_init(&m, 190, arena, &err));
     check_ok(aa_activations_new(&a, &m, pass, 5, T, 0, arena, &err));
-    check_ok(aa_kv_init(&kv, &m, 77, arena, &err));
+    check_ok(aa_kv_init(&kv, &m, 77, false, arena, &err));
 }
 
 static void the_plan_measures_what_the_layout_takes(void **state) {
@@ -410,7 +410,7 @@ static void refusals(void **state) {
         aa_model_loss_and_grad(&t.model, &t.backend, t.train, &bad_target, t.loss, 1, NULL),
         AA_EFORMAT);
     err = (aa_err){0};
-    check_ok(aa_kv_init(&kv, &t.model, 3, &t.arena, &err));
+    check_ok(aa_kv_init(&kv, &t.model, 3, false, &t.arena, &err));
     assert_int_equal(aa_model_extend(&t.model, &t.backend, t.eval, &kv, &negative, 1, logits, NULL),
                      AA_EFORMAT);
     check_ok(aa_model_extend(&t.model, &t.backend, t.eval, &kv, t.ids, 2, logits, &err));

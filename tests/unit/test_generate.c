@@ -338,7 +338,7 @@ static int32_t recompute(stage *s, const int32_t *ids, size_t n, double *gap, aa
     aa_kv kv;
     aa_activations *a = NULL;
     aa_arena_init(&arena, "recompute");
-    check_ok(aa_kv_init(&kv, &s->model, n, &arena, &err));
+    check_ok(aa_kv_init(&kv, &s->model, n, false, &arena, &err));
     check_ok(aa_activations_new(&a, &s->model, AA_PASS_EVAL, 1, n, 1, &arena, &err));
     check_ok(aa_model_extend(&s->model, &s->session.backend, a, &kv, ids, n, logits, &err));
     int32_t best = 0;
@@ -533,6 +533,157 @@ static void test_failing_memory_is_reported(void **state) {
     assert_true(n > 8);
 }
 
+/* ---- conversations --------------------------------------------------------------------------- */
+
+static const char zephyr[] =
+    "{% for message in messages %}\n{% if message['role'] == 'user' %}\n"
+    "{{ '<|user|>\\n' + message['content'] + eos_token }}\n"
+    "{% elif message['role'] == 'system' %}\n"
+    "{{ '<|system|>\\n' + message['content'] + eos_token }}\n"
+    "{% elif message['role'] == 'assistant' %}\n"
+    "{{ '<|assistant|>\\n' + message['content'] + eos_token }}\n{% endif %}\n{% endfor %}";
+
+static aa_conversation *converse(stage *s, const char *jinja, const char *system, aa_chat **chat) {
+    aa_err err = {0};
+    aa_conversation *c = NULL;
+    if (jinja) check_ok(aa_chat_new(chat, jinja, s->tokenizer, &err));
+    else check_ok(aa_chat_new_raw(chat, s->tokenizer, &err));
+    check_ok(aa_conversation_new(&c, &s->session, *chat, system, NULL, &err));
+    return c;
+}
+
+/* The answer is that of a session which reads all of the prompt. */
+static void check_fresh(stage *s, const aa_generated *said, const aa_generation *g) {
+    aa_err err = {0};
+    aa_generated fresh = {0};
+    stage other = *s;
+    open_session(&other, s->session.kv.capacity, false);
+    check_ok(aa_generate_ids(&other.session, said->prompt_ids.data, said->prompt_ids.len, g, &fresh,
+                             &err));
+    assert_int_equal(fresh.ids.len, said->ids.len);
+    assert_memory_equal(fresh.ids.data, said->ids.data, fresh.ids.len * 4);
+    aa_generated_release(&fresh);
+    aa_session_close(&other.session);
+}
+
+static void test_conversation(void **state) {
+    (void)state;
+    for (int with_template = 0; with_template < 2; with_template++) {
+        aa_err err = {0};
+        aa_chat *chat = NULL;
+        stage s;
+        open_random(&s, 512);
+        memset(s.model.head.weight->data, 0, C * sizeof(aa_real)); /* byte 0 is in no message */
+        aa_model_changed(&s.model);
+        aa_conversation *c = converse(&s, with_template ? zephyr : NULL, "Be brief.", &chat);
+        aa_generation g = greedy(20, NULL);
+        g.shift = true;
+        aa_ids before = {0};
+        aa_text want = {0}, read = {0};
+        aa_text_add(&want, with_template ? "<|system|>\nBe brief.<|endoftext|>\n" : "Be brief.\n");
+        for (int turn = 0; turn < 4; turn++) {
+            aa_generated out = {0};
+            check_ok(aa_conversation_say(c, "And why?", &g, &out, &err));
+            assert_int_equal(aa_conversation_length(c), 3 + 2 * turn);
+            aa_text_add(&want, with_template
+                                   ? "<|user|>\nAnd why?<|endoftext|>\n<|assistant|>\n"
+                                   : "And why?\n");
+            aa_text_clear(&read);
+            check_ok(aa_decode(s.tokenizer, out.prompt_ids.data, out.prompt_ids.len,
+                               AA_DECODE_SPECIALS, &read, &err));
+            assert_string_equal(read.data, want.data);
+            aa_text_add(&want, out.text.data ? out.text.data : "");
+            aa_text_add(&want, with_template ? "<|endoftext|>\n" : "\n");
+            if (with_template) { /* a text of bytes that are no UTF-8 would be encoded anew, too */
+                assert_true(out.prompt_ids.len > before.len);
+                assert_memory_equal(out.prompt_ids.data, before.data, before.len * 4);
+            }
+            check_fresh(&s, &out, &g);
+            aa_ids_release(&before);
+            before = out.prompt_ids;
+            out.prompt_ids = (aa_ids){0};
+            aa_generated_release(&out);
+        }
+        check_ok(aa_conversation_reset(c, NULL, &err));
+        assert_int_equal(aa_conversation_length(c), 1);
+        aa_ids_release(&before);
+        aa_text_release(&want);
+        aa_text_release(&read);
+        aa_conversation_free(c);
+        aa_chat_free(chat);
+        close_stage(&s);
+    }
+}
+
+/* What the cache holds is not read again: another cache, other answer. */
+static void test_kept_cache(void **state) {
+    (void)state;
+    aa_err err = {0};
+    stage s;
+    open_random(&s, 128);
+    aa_generation g = greedy(24, NULL);
+    aa_generated first = {0}, again = {0}, spoilt = {0};
+    const int32_t ids[] = {'W', 'h', 'a', 't', ' ', 'i', 's', ' ', 'i', 't', '?', ' ', 'O', 'h'};
+    const size_t n = sizeof ids / sizeof *ids;
+    check_ok(aa_generate_ids(&s.session, ids, n, &g, &first, &err));
+    check_ok(aa_generate_ids(&s.session, ids, n, &g, &again, &err));
+    assert_memory_equal(first.ids.data, again.ids.data, first.ids.len * 4);
+    aa_generated_release(&again);
+    s.session.history[0] = 'V'; /* the cache is that of another text */
+    s.session.kv.len = n;
+    check_ok(aa_generate_ids(&s.session, ids, n, &g, &again, &err));
+    assert_memory_equal(first.ids.data, again.ids.data, first.ids.len * 4);
+    const int32_t other[] = {'w', 'H', 'A', 'T', '!', 'I', 'S', '!', 'I', 'T', '!', '!', 'o', 'H'};
+    check_ok(aa_generate_ids(&s.session, other, n, &g, &spoilt, &err));
+    memcpy(s.session.history, ids, sizeof ids); /* and now it claims to be that of this one */
+    s.session.kv.len = n;
+    aa_generated_release(&again);
+    check_ok(aa_generate_ids(&s.session, ids, n, &g, &again, &err));
+    assert_true(again.ids.len != first.ids.len ||
+                memcmp(first.ids.data, again.ids.data, first.ids.len * 4) != 0);
+    aa_generated_release(&first);
+    aa_generated_release(&again);
+    aa_generated_release(&spoilt);
+    close_stage(&s);
+}
+
+/* A full context forgets turns, not the system prompt; within an answer it shifts and keeps it. */
+static void test_full_conversation(void **state) {
+    (void)state;
+    aa_err err = {0};
+    aa_chat *chat = NULL;
+    stage s;
+    open_random(&s, 128);
+    aa_conversation *c = converse(&s, zephyr, "Be brief.", &chat);
+    aa_generation g = greedy(150, NULL);
+    g.shift = true;
+    g.ignore_eos = true;
+    static const char head[] = "<|system|>\nBe brief.";
+    for (int turn = 0; turn < 4; turn++) {
+        aa_generated out = {0};
+        check_ok(aa_conversation_say(c, "Go on.", &g, &out, &err));
+        assert_int_equal(out.ids.len, 150);
+        assert_true(out.prompt_ids.len <= 96);
+        for (size_t i = 0; i < sizeof head - 1; i++) {
+            assert_int_equal(out.prompt_ids.data[i], (unsigned char)head[i]);
+            assert_int_equal(s.session.history[i], (unsigned char)head[i]);
+        }
+        assert_int_equal(aa_conversation_length(c), 3);
+        aa_generated_release(&out);
+    }
+    char much[200];
+    memset(much, 'x', 199);
+    much[199] = 0;
+    aa_generated out = {0};
+    assert_int_equal(aa_conversation_say(c, much, &g, &out, &err), AA_EUSAGE);
+    assert_non_null(strstr(err.message, "--context"));
+    check_ok(aa_conversation_say(c, "Go on.", &g, &out, &err)); /* and goes on after that */
+    aa_generated_release(&out);
+    aa_conversation_free(c);
+    aa_chat_free(chat);
+    close_stage(&s);
+}
+
 int main(int argc, char **argv) {
     if (argc == 2 && !strcmp(argv[1], "--job")) return whole_job();
     program = argv[0];
@@ -550,6 +701,9 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_tokens_cost_no_allocation),
         cmocka_unit_test(test_a_written_model_opens),
         cmocka_unit_test(test_failing_memory_is_reported),
+        cmocka_unit_test(test_conversation),
+        cmocka_unit_test(test_kept_cache),
+        cmocka_unit_test(test_full_conversation),
     };
     return cmocka_run_group_tests_name("unit_generate", tests, NULL, NULL);
 }

@@ -274,7 +274,34 @@ static int guarded(const char *what) {
     return 0;
 }
 
+static void limit_stops_large_ones(void **state) {
+    (void)state;
+    static const char *const words[] = {"limit-alloc", "limit-realloc", "limit-arena"};
+    for (size_t i = 0; i < 3; i++) {
+        int status = child(words[i], NULL);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    }
+    assert_int_equal(child("limit-none", NULL), 0);
+}
+
+static int limited(const char *what) {
+    aa_arena a;
+    aa_arena_init(&a, "test");
+    aa_heap_limit(100000);
+    void *p = aa_heap_realloc(aa_heap_alloc(1000, 100), 100000, 1);
+    aa_arena_alloc(&a, 1, 90000);
+    if (strcmp(what, "alloc") == 0) aa_heap_free(aa_heap_alloc(1001, 100));
+    if (strcmp(what, "realloc") == 0) p = aa_heap_realloc(p, SIZE_MAX, 2);
+    if (strcmp(what, "arena") == 0) aa_arena_alloc(&a, 1, 1 << 20);
+    aa_heap_limit(0);
+    aa_heap_free(p);
+    aa_heap_free(aa_heap_alloc(1, 1 << 20));
+    aa_arena_release(&a);
+    return 0;
+}
+
 int main(int argc, char **argv) {
+    if (argc > 1 && strncmp(argv[1], "limit-", 6) == 0) return limited(argv[1] + 6);
     if (argc > 1) return strncmp(argv[1], "guard-", 6) == 0 ? guarded(argv[1] + 6) : work();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_is_aligned_and_zero),
@@ -286,6 +313,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(heap_checks_sizes),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(guard_stops_heap_calls),
+        cmocka_unit_test(limit_stops_large_ones),
     };
     self = argv[0];
     return cmocka_run_group_tests_name("unit_memory", tests, NULL, NULL);

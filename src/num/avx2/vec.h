@@ -66,6 +66,26 @@ static inline float v_top(vec a) {
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
 
+static inline vec v_from_f32(const unsigned char *p) {
+    return _mm256_loadu_ps((const float *)(const void *)p);
+}
+static inline vec v_from_f16(const unsigned char *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+static inline vec v_from_bf16(const unsigned char *p) {
+    __m128i half = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+}
+static inline void v_to_f16(uint16_t *p, vec x) {
+    _mm_storeu_si128((__m128i *)(void *)p,
+                     _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+static inline void v_to_int8(int8_t *p, vec x) {
+    __m256i i = _mm256_cvtps_epi32(x);
+    __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
+    _mm_storel_epi64((__m128i *)(void *)p, _mm_packs_epi16(words, words));
+}
+
 static inline wide w_zero(void) { return _mm256_setzero_pd(); }
 static inline wide w_low(vec a) { return _mm256_cvtps_pd(_mm256_castps256_ps128(a)); }
 static inline wide w_high(vec a) { return _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)); }

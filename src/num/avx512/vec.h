@@ -8,6 +8,7 @@
 
 #include <immintrin.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define ISA avx512
 enum { VL = 16, MR = 14, NV = 2, KC = 256, MC = 168, NC = 256, CHAINS = 24 };
@@ -40,6 +41,23 @@ static inline vec v_round(vec a) {
 static inline vec v_scale2(vec a, vec n) { return _mm512_scalef_ps(a, n); } /* a * 2^n */
 static inline float v_sum(vec a) { return _mm512_reduce_add_ps(a); }
 static inline float v_top(vec a) { return _mm512_reduce_max_ps(a); }
+
+/* Of a file, at any address: floats, binary16, bfloat16. */
+static inline vec v_from_f32(const unsigned char *p) { return _mm512_loadu_ps(p); }
+static inline vec v_from_f16(const unsigned char *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+static inline vec v_from_bf16(const unsigned char *p) {
+    __m256i half = _mm256_loadu_si256((const __m256i *)(const void *)p);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+static inline void v_to_f16(uint16_t *p, vec x) {
+    _mm256_storeu_si256((__m256i *)(void *)p,
+                        _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+static inline void v_to_int8(int8_t *p, vec x) {    /* integers of that range */
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
+}
 
 static inline wide w_zero(void) { return _mm512_setzero_pd(); }
 static inline wide w_low(vec a) { return _mm512_cvtps_pd(_mm512_castps512_ps256(a)); }

@@ -5,6 +5,7 @@
 
 #include <arm_neon.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
 #define ISA neon
@@ -60,6 +61,23 @@ static inline vec v_scale2(vec a, vec n) {
 
 static inline float v_sum(vec a) { return vaddvq_f32(a); }
 static inline float v_top(vec a) { return vmaxvq_f32(a); }
+
+static inline vec v_from_f32(const unsigned char *p) { return vreinterpretq_f32_u8(vld1q_u8(p)); }
+static inline vec v_from_f16(const unsigned char *p) {
+    return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p)));
+}
+static inline vec v_from_bf16(const unsigned char *p) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(p)), 16));
+}
+static inline void v_to_f16(uint16_t *p, vec x) {
+    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x)));
+}
+static inline void v_to_int8(int8_t *p, vec x) {
+    int16x4_t words = vqmovn_s32(vcvtnq_s32_f32(x));
+    int8x8_t bytes = vqmovn_s16(vcombine_s16(words, words));
+    uint32_t four = vget_lane_u32(vreinterpret_u32_s8(bytes), 0);
+    memcpy(p, &four, sizeof four);
+}
 
 static inline wide w_zero(void) { return vdupq_n_f64(0); }
 static inline wide w_low(vec a) { return vcvt_f64_f32(vget_low_f32(a)); }

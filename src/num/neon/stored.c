@@ -1,0 +1,2 @@
+#include "num/neon/vec.h"
+#include "num/simd/stored.inc"

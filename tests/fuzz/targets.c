@@ -1,0 +1,162 @@
+#include "fuzz/targets.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/file.h"
+#include "base/memory.h"
+#include "convert/source.h"
+#include "formats/safetensors.h"
+#include "train/checkpoint.h"
+
+/* What is taken once whatever the file: buffers of readers, the least block of an arena. */
+#define FIXED_BYTES ((size_t)512 << 10)
+
+enum { MOST_ROWS = 4096, MOST_FLOATS = 1 << 20 };
+
+static volatile unsigned char sink;      /* what is read must be read */
+
+static void touch(const void *p, size_t n) {
+    const unsigned char *bytes = p;
+    unsigned char sum = 0;
+    for (size_t i = 0; i < n; i++) sum = (unsigned char)(sum ^ bytes[i]);
+    sink = sum;
+}
+
+static void read_safetensors(const char *path) {
+    aa_safetensors st;
+    aa_err err = {0};
+    if (aa_safetensors_open(&st, path, &err)) return;
+    for (size_t i = 0; i < st.n_tensors; i++) {
+        const aa_st_tensor *t = &st.tensors[i];
+        aa_assert(aa_safetensors_find(&st, t->name) == t);
+        aa_assert(t->size_bytes == t->n_elements * aa_dtype_size(t->dtype));
+        touch(aa_safetensors_data(&st, t), t->size_bytes);
+    }
+    (void)aa_safetensors_metadata(&st, "format");
+    aa_safetensors_close(&st);
+}
+
+static void read_config(const char *path) {
+    aa_config c;
+    aa_err err = {0};
+    aa_text text = {0};
+    if (aa_hf_config_parse(&c, path, &err)) return;
+    (void)aa_config_params(&c);
+    (void)!aa_hf_config_json(&c, NULL, &text, &err);
+    aa_text_release(&text);
+}
+
+static void read_tokenizer(const char *path) {
+    static const char text[] =
+        "Hello  world's 123 \xF0\x9F\x98\x80 \xFF\xC3 <|endoftext|>\r\n\n e\xCC\x81 ababab";
+    aa_tokenizer *t;
+    aa_err err = {0};
+    aa_ids ids = {0};
+    aa_text out = {0};
+    if (aa_tokenizer_load(&t, path, &err)) return;
+    if (!aa_encode(t, text, sizeof text - 1, AA_ENCODE_SPECIALS | AA_ENCODE_BOS, &ids, &err)) {
+        for (size_t i = 0; i < ids.len; i++)
+            aa_assert(ids.data[i] >= 0 && (size_t)ids.data[i] < aa_tokenizer_vocab(t));
+        aa_assert(!aa_decode(t, ids.data, ids.len, true, &out, &err));
+    }
+    aa_ids_release(&ids);
+    aa_text_release(&out);
+    aa_tokenizer_free(t);
+}
+
+/* The directory of a file; the caller frees it. */
+static char *directory_of(const char *path) {
+    char *dir = aa_heap_strdup(path);
+    aa_assert(dir != NULL);
+    *strrchr(dir, '/') = 0;
+    return dir;
+}
+
+static void read_run(const char *path) {
+    aa_position at;
+    aa_err err = {0};
+    char *dir = directory_of(path);
+    (void)!aa_checkpoint_read(dir, NULL, NULL, &at, &err);
+    aa_heap_free(dir);
+}
+
+/* Every row, as the file has it and as floats, and the tokenizer. What is read into is outside of
+ * the limit: it is the caller's, who knows the size of a row before it asks. */
+static void use_row(aa_source *s, const aa_tensor *row) {
+    aa_stored view;
+    aa_err err = {0};
+    if (s->find(s, row, &view, &err)) return;
+    touch(view.data, view.rows * aa_type_bytes(view.type, view.cols));
+    size_t n = aa_tensor_size(row);
+    float *floats = n <= MOST_FLOATS ? malloc(n * sizeof *floats) : NULL;
+    if (floats && !aa_source_read(s, row, floats, &err)) touch(floats, n * sizeof *floats);
+    free(floats);
+}
+
+static void read_model(const char *path) {
+    aa_source *s;
+    aa_tokenizer *t;
+    aa_err err = {0};
+    if (aa_source_open(&s, path, &err)) return;
+    size_t n = aa_model_rows(&s->config, NULL, 0);
+    aa_tensor *rows = n <= MOST_ROWS ? calloc(n, sizeof *rows) : NULL;
+    if (rows) aa_model_rows(&s->config, rows, n);
+    for (size_t i = 0; rows && i < n; i++) use_row(s, &rows[i]);
+    if (s->check_all_read) (void)!s->check_all_read(s, &err);
+    err = (aa_err){0};
+    if (!aa_source_tokenizer(s, &t, &err)) aa_tokenizer_free(t);
+    free(rows);
+    aa_source_close(s);
+}
+
+static void put_beside(const char *path, const char *name, const void *data, size_t n) {
+    char *dir = directory_of(path), *file = aa_path_join(dir, name);
+    FILE *f = file && access(file, F_OK) ? fopen(file, "wb") : NULL;
+    if (f) aa_assert(fwrite(data, 1, n, f) == n && !fclose(f));
+    aa_heap_free(file);
+    aa_heap_free(dir);
+}
+
+/* A directory whose weights are in shards, of which one is there. */
+static void read_index(const char *path) {
+    static const char config[] =
+        "{\"model_type\":\"llama\",\"hidden_size\":4,\"num_hidden_layers\":1,"
+        "\"num_attention_heads\":1,\"intermediate_size\":4,\"vocab_size\":3,"
+        "\"max_position_embeddings\":8,\"rms_norm_eps\":1e-5,\"tie_word_embeddings\":true}";
+    static const char shard[] = "\107\0\0\0\0\0\0\0"
+                                "{\"model.norm.weight\":"
+                                "{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}}"
+                                "0123456789abcdef";
+    char *dir = directory_of(path);
+    put_beside(path, "config.json", config, sizeof config - 1);
+    put_beside(path, "a.safetensors", shard, sizeof shard - 1);
+    read_model(dir);
+    aa_heap_free(dir);
+}
+
+const fuzz_target fuzz_targets[] = {
+    {"safetensors", "model.safetensors", read_safetensors},
+    {"gguf", "model.gguf", read_model},
+    {"config", "config.json", read_config},
+    {"tokenizer", "tokenizer.json", read_tokenizer},
+    {"run", "run.json", read_run},
+    {"index", "model.safetensors.index.json", read_index},
+    {0}};
+
+const fuzz_target *fuzz_find(const char *name) {
+    for (const fuzz_target *t = fuzz_targets; t->name; t++)
+        if (!strcmp(t->name, name)) return t;
+    return NULL;
+}
+
+void fuzz_run(const fuzz_target *t, const char *dir, const void *data, size_t n) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", dir, t->file);
+    (void)remove(path);                  /* file systems flush a file that is cut and written */
+    FILE *f = fopen(path, "wb");
+    aa_assert(f && fwrite(data, 1, n, f) == n && !fclose(f));
+    aa_heap_limit(4 * n + FIXED_BYTES);
+    t->read(path);
+    aa_heap_limit(0);
+}

@@ -1,0 +1,65 @@
+/* Every seed and every file that once did harm, whole and cut short at many places. */
+#include <errno.h>
+#include "base/file.h"
+#include "base/memory.h"
+#include "convert/source.h"
+#include "fuzz/targets.h"
+#include "support/check.h"
+
+enum { CUTS = 400 };                     /* of a file; all places of a small one */
+
+typedef struct folder { const fuzz_target *target; const char *path, *dir; size_t n; } folder;
+
+static int replay_file(void *ctx, const char *name) {
+    folder *f = ctx;
+    aa_sys_map map;
+    aa_err err = {0};
+    char *path = aa_path_join(f->path, name);
+    check_ok(aa_map_open(&map, path, &err));
+    fuzz_run(f->target, f->dir, map.data, map.size_bytes);
+    size_t step = map.size_bytes / CUTS + 1;
+    for (size_t n = 0; n < map.size_bytes; n += step)
+        fuzz_run(f->target, f->dir, map.data, n);
+    aa_sys_map_close(&map);
+    aa_heap_free(path);
+    f->n++;
+    return 0;
+}
+
+static size_t replay(const fuzz_target *t, const char *kind) {
+    char *path = aa_heap_printf("%s/fuzz/%s/%s", AA_TEST_DIR, kind, t->name);
+    char *dir = aa_path_join(check_temp_dir(), t->name);
+    folder f = {t, path, dir, 0};
+    aa_err err = {0};
+    check_ok(aa_make_dirs(dir, &err));
+    int no = aa_sys_list_dir(path, replay_file, &f);
+    assert_true(no == 0 || (no == ENOENT && strcmp(kind, "found") == 0));
+    aa_heap_free(path);
+    aa_heap_free(dir);
+    return f.n;
+}
+
+static void seeds_and_found(void **state) {
+    (void)state;
+    for (const fuzz_target *t = fuzz_targets; t->name; t++) {
+        assert_true(replay(t, "seeds") > 0);
+        replay(t, "found");
+    }
+}
+
+/* A seed that is refused would be a poor beginning. */
+static void seeds_are_good(void **state) {
+    (void)state;
+    aa_err err = {0};
+    aa_config c;
+    aa_tokenizer *t;
+    check_ok(aa_hf_config_parse(&c, AA_TEST_DIR "/fuzz/seeds/config/llama.json", &err));
+    check_ok(aa_tokenizer_load(&t, AA_TEST_DIR "/fuzz/seeds/tokenizer/llama3.json", &err));
+    aa_tokenizer_free(t);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(seeds_and_found),
+                                       cmocka_unit_test(seeds_are_good)};
+    return cmocka_run_group_tests_name("fuzz_replay", tests, NULL, NULL);
+}
