@@ -129,7 +129,7 @@ static aa_tokenizer *spm(void) {
     static size_t len[300];
     static float score[300];
     static const char *const pieces[] = {"<unk>", "<s>", "</s>", "\xE2\x96\x81", "a", "b", "ab",
-                                         "\xE2\x96\x81" "ab", "\xC3\xA9", "abab"};
+                                         ("\xE2\x96\x81" "ab"), "\xC3\xA9", "abab"};
     static int32_t type[300];
     aa_ggml_vocab v = {.model = "llama", .token = token, .token_len = len, .score = score,
                        .type = type, .bos = 1, .eos = 2, .unk = 0, .pad = -1, .add_bos = -1,

@@ -88,8 +88,8 @@ static void test_refusals(void **state) {
         "", "{", "{{", "{% ", "{#", "{{ '", "{{ '\\", "{{ 'a' + ", "{{ message['content'] }}",
         "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n",
         "{{ '<|im_start|>' + message['role'] + ' ' + message['content'] + '<|im_end|>' + '\\n' }}",
-        "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] | trim + "
-        "'<|im_end|>' + '\\n' }}",
+        ("{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] | trim + "
+         "'<|im_end|>' + '\\n' }}"),
     };
     aa_tokenizer *t = bytes();
     aa_chat *c = NULL;
