@@ -74,8 +74,9 @@ static void print_result(const aa_train_options *o, const aa_train_result *r) {
             r->final.loss, r->final.loss_stderr, r->final.bits_per_byte,
             (unsigned long long)r->best_step);
     if (isfinite(r->floor_loss))
-        fprintf(stderr, "      floor %.4f: the exact surprisal of the generated validation text\n",
-                r->floor_loss);
+        fprintf(stderr,
+                "      floor %.4f, %.4f bits/byte: the exact surprisal of the generated text\n",
+                r->floor_loss, r->floor_loss * r->final.bits_per_byte / r->final.loss);
     fprintf(stderr, "      %s/best   %s/report.html\n", o->out, o->out);
 }
 
