@@ -8,6 +8,7 @@
 #define AA__HF_CONFIG "config.json"
 #define AA__HF_WEIGHTS "model.safetensors"
 #define AA__HF_INDEX "model.safetensors.index.json"
+#define AA__HF_GENERATION "generation_config.json"
 #define AA__HF_TOKENIZER "tokenizer.json"
 #define AA__HF_TOKENIZER_CONFIG "tokenizer_config.json"
 #define AA__HF_TEMPLATE "chat_template.jinja"
@@ -17,6 +18,14 @@
 aa_status aa__hf_open(aa_source *s, const char *dir, aa_err *err) AA_MUST_USE;
 /* Opens a file of that format. */
 aa_status aa__gguf_open(aa_source *s, const char *path, aa_err *err) AA_MUST_USE;
+
+/* Parts of a Hugging Face directory: config.json and generation_config.json; the tokenizer's two. */
+aa_status aa__hf_write_config(const char *dir, const aa_config *c, const aa_tokenizer *k,
+                              aa_type type, aa_err *err) AA_MUST_USE;
+aa_status aa__hf_write_tokenizer(const char *dir, const aa_config *c, const aa_tokenizer *k,
+                                 const char *chat_template, aa_err *err) AA_MUST_USE;
+/* What to multiply the row with, so that its model needs no residual scale. */
+double aa__residual_scale_of(const aa_config *c, const aa_tensor *row);
 
 /* Whether the tensor has a row for each id. */
 static inline bool aa__is_by_id(const aa_tensor *t) {

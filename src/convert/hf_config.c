@@ -315,7 +315,15 @@ static aa_status check_expressible(const aa_config *c, aa_err *err) {
     return AA_OK;
 }
 
-aa_status aa_hf_config_json(const aa_config *c, const aa_tokenizer *t, aa_text *out, aa_err *err) {
+static const char *torch_name(aa_type type) {
+    return type == AA_TYPE_F16    ? "float16"
+           : type == AA_TYPE_BF16 ? "bfloat16"
+           : type == AA_TYPE_F64  ? "float64"
+                                  : "float32";
+}
+
+aa_status aa_hf_config_json(const aa_config *c, const aa_tokenizer *t, aa_type weights,
+                            aa_text *out, aa_err *err) {
     AA_TRY(check_expressible(c, err));
     aa_text_add(out, "{");
     key(out, "architectures"), aa_text_printf(out, "[\"%s\"]", class_names[c->arch]);
@@ -344,8 +352,8 @@ aa_status aa_hf_config_json(const aa_config *c, const aa_tokenizer *t, aa_text *
     put_id(out, "eos_token_id", t ? aa_tokenizer_eos(t) : -1);
     put_id(out, "pad_token_id", -1);
     put_flag(out, "use_cache", true);
-    put_raw(out, "torch_dtype", "\"float32\"");
-    put_raw(out, "dtype", "\"float32\"");
+    key(out, "torch_dtype"), aa_text_printf(out, "\"%s\"", torch_name(weights));
+    key(out, "dtype"), aa_text_printf(out, "\"%s\"", torch_name(weights));
     aa_text_add(out, "\n}\n");
     return aa_text_status(out, err);
 }

@@ -78,9 +78,9 @@ typedef struct aa_hf_options {
 aa_status aa_hf_write(const char *dir, const aa_model *m, const aa_hf_options *o, bool *out_exact,
                       aa_err *err) AA_MUST_USE;
 /* Fails (AA_EUNSUPPORTED) for a model that the architecture's own configuration cannot express: ask
- * before training. t may be NULL. */
-aa_status aa_hf_config_json(const aa_config *c, const aa_tokenizer *t, aa_text *out,
-                            aa_err *err) AA_MUST_USE;
+ * before training. t may be NULL; weights is the type that most of them have. */
+aa_status aa_hf_config_json(const aa_config *c, const aa_tokenizer *t, aa_type weights,
+                            aa_text *out, aa_err *err) AA_MUST_USE;
 /* path is that of config.json. What it asks for and we cannot compute is refused by key. */
 aa_status aa_hf_config_parse(aa_config *out, const char *path, aa_err *err) AA_MUST_USE;
 

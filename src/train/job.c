@@ -336,7 +336,7 @@ static aa_status settle_vocab(aa_job *job, size_t trained, aa_err *err) {
     AA_TRY(aa_config_resolve(c, err));
     /* A checkpoint must be expressible before hours go into it. */
     aa_text json = {0};
-    aa_status st = aa_hf_config_json(c, NULL, &json, err);
+    aa_status st = aa_hf_config_json(c, NULL, AA_TYPE_F32, &json, err);
     aa_text_release(&json);
     return st;
 }

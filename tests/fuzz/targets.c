@@ -43,7 +43,7 @@ static void read_config(const char *path) {
     aa_text text = {0};
     if (aa_hf_config_parse(&c, path, &err)) return;
     (void)aa_config_params(&c);
-    (void)!aa_hf_config_json(&c, NULL, &text, &err);
+    (void)!aa_hf_config_json(&c, NULL, AA_TYPE_F32, &text, &err);
     aa_text_release(&text);
 }
 

@@ -216,7 +216,7 @@ static void check_config_round_trip(const aa_config *c) {
     aa_text t = {0};
     aa_err err = {0};
 
-    check_ok(aa_hf_config_json(c, NULL, &t, &err));
+    check_ok(aa_hf_config_json(c, NULL, AA_TYPE_F32, &t, &err));
     aa_config back = parsed(t.data);
     check_same_config(t.data, &back, c);
     aa_text_release(&t);
@@ -245,7 +245,7 @@ static void test_config_round_trip(void **state) {
 
         if (!c.vocab) c.vocab = 512;
         check_ok(aa_config_resolve(&c, &err));
-        check_ok(aa_hf_config_json(&c, NULL, &t, &err));
+        check_ok(aa_hf_config_json(&c, NULL, AA_TYPE_F32, &t, &err));
         aa_config back = parsed(t.data);
         back.residual_scale = c.residual_scale;  /* folded into the weights */
         check_same_config(p->name, &back, &c);
@@ -260,7 +260,7 @@ static void test_inexpressible(void **state) {
     aa_err err = {0};
 
     c.heads = 7, c.kv_heads = 1;                 /* 24 is no multiple of 7 */
-    assert_int_equal(aa_hf_config_json(&c, NULL, &t, &err), AA_EUNSUPPORTED);
+    assert_int_equal(aa_hf_config_json(&c, NULL, AA_TYPE_F32, &t, &err), AA_EUNSUPPORTED);
     assert_non_null(strstr(err.message, "heads (7)"));
     aa_text_release(&t);
 }
@@ -545,7 +545,7 @@ static char *foreign_dir(const aa_config *c, fixture *a) {
 
     open_model(a, c);
     fill(&a->model);
-    check_ok(aa_hf_config_json(c, NULL, &t, &err));
+    check_ok(aa_hf_config_json(c, NULL, AA_TYPE_F32, &t, &err));
     put(dir, "config.json", t.data);
     aa_text_release(&t);
     return dir;
@@ -625,7 +625,7 @@ static void test_wrong_shape(void **state) {
     write_variant(dir, "model.safetensors", &a.model, &(variant){AA_DTYPE_F32, .to = SIZE_MAX});
     check_loads(dir, &a.model);
     c.vocab = 12;
-    check_ok(aa_hf_config_json(&c, NULL, &t, &err));
+    check_ok(aa_hf_config_json(&c, NULL, AA_TYPE_F32, &t, &err));
     put(dir, "config.json", t.data);
     check_refused(dir, "'model.embed_tokens.weight' is [11,24], by its config.json it is [12,24]");
     aa_text_release(&t);
