@@ -19,7 +19,7 @@ aa_status aa__hf_open(aa_source *s, const char *dir, aa_err *err) AA_MUST_USE;
 /* Opens a file of that format. */
 aa_status aa__gguf_open(aa_source *s, const char *path, aa_err *err) AA_MUST_USE;
 
-/* Parts of a Hugging Face directory: config.json and generation_config.json; the tokenizer's two. */
+/* Of a Hugging Face directory: config.json and generation_config.json; the two of a tokenizer. */
 aa_status aa__hf_write_config(const char *dir, const aa_config *c, const aa_tokenizer *k,
                               aa_type type, aa_err *err) AA_MUST_USE;
 aa_status aa__hf_write_tokenizer(const char *dir, const aa_config *c, const aa_tokenizer *k,

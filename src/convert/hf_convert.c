@@ -1,7 +1,8 @@
 /* convert/hf_convert: any source as a Hugging Face directory.
  *
- * Tensors have the source's rows, ids that a compact vocabulary left out included. Generation config
- * and tokenizer are made from what the source says of them, or copied where it is of this format.
+ * Tensors have the source's rows, ids that a compact vocabulary left out included. Generation
+ * config and tokenizer are made from what the source says of them, or copied where it is of this
+ * format.
  */
 #include <stdio.h>
 #include <string.h>
