@@ -26,6 +26,7 @@ struct aa_adapter {
     const char *format;                  /* "peft", "gguf", "lora sidecar" */
     char *path;
     char *base_name;                     /* the base, as the adapter calls it, or NULL */
+    size_t rank;                         /* of all terms, where there are no rows yet; else 0 */
     bool rslora;                         /* scale is alpha/sqrt(r) instead of alpha/r */
     bool splits_table;                   /* a new embedding leaves a tied head as it was */
     aa_adapter_row *rows; size_t n_rows;

@@ -88,6 +88,7 @@ aa_status aa__sidecar_open(aa_adapter *a, aa_err *err) {
         return aa_fail(err, AA_EFORMAT, "'%s' ends within its header", a->path);
     memcpy(&self->rank, self->map.data + 4, 4);
     memcpy(&self->layers, self->map.data + 8, 4);
+    a->rank = (size_t)self->rank;
     if (self->rank >= 1 && self->rank <= MOST_RANK && self->layers >= 1 &&
         self->layers <= MOST_LAYERS)
         return AA_OK;
