@@ -220,8 +220,8 @@ static aa_status run_info(cli_call *call, aa_err *err) {
     if (ends_with(path, ".json")) return tokenizer(call, path, err);
     if (aa_tokens_is_file(path)) return tokens(call, path, err);
     return aa_fail(err, AA_EUNSUPPORTED,
-                   "'%s' is none of: run, model or adapter directory, .gguf, .safetensors, tokenizer "
-                   ".json, journal .jsonl, token file",
+                   "'%s' is none of: run, model or adapter directory, .gguf, .safetensors, "
+                   "tokenizer .json, journal .jsonl, token file",
                    path);
 }
 
