@@ -131,6 +131,20 @@ def lora():
                       ("dora-rs", dict(use_dora=True, use_rslora=True, r=8))):
         same_as_peft(where, adapter(name, where, **how))
         rewritten(where, name)
+        check_info(name, how)
+
+
+def check_info(name, how):
+    said, state = done("info", name, "--json").json(), tensors(name)
+    check(said["format"] == "peft" and said["base"] and said["tensors"] == len(state) and
+          said["bytes"] == sum(t.nbytes for t in state.values()) and
+          said["dora"] == how.get("use_dora", False), f"{said}")
+    r = how.get("r", 4)
+    for row in said["rows"]:
+        scale = 6 / (r ** 0.5 if how.get("use_rslora") else r)
+        check(row["rank"] == r and row["alpha"] == 6 and abs(row["scale"] - scale) < 1e-12 and
+              row["name"].split(".")[-2] in how.get("target_modules", SEVEN), f"{row}")
+    check(name in done("info", name).out, "no text")
 
 
 @case
@@ -220,11 +234,11 @@ def half_precision():
 
 # ---- llama.cpp -----------------------------------------------------------------------------------
 
-def llama_logits(path, lora=None):
+def llama_logits(path, lora=None, ids=None):
     import llama_cpp
     model = llama_cpp.Llama(str(path), n_ctx=256, n_batch=256, n_threads=2, logits_all=True,
                             verbose=False, lora_path=lora)
-    return llamacpp.llama_logits(model, IDS[0].tolist())
+    return llamacpp.llama_logits(model, ids or IDS[0].tolist())
 
 
 @case
@@ -304,6 +318,38 @@ def quantised_bases():
     for key, t in once.items():
         off = ((twice[key] - t).abs().max() / t.abs().max()).item()
         check(off <= 0.51 / 127, f"{key} differs by {off:.1e} of its largest value")
+
+
+@case
+def real_model():
+    """SmolLM2: beside it in llama.cpp as merged by us, in little memory."""
+    source = llamacpp.smollm2()
+    done("convert", source, "smollm2", "--dtype", "f16")
+    done("convert", "smollm2", "f16.gguf")
+    torch.manual_seed(8)
+    state = {}
+    for key, t in load_file("smollm2/model.safetensors").items():
+        if key.split(".")[-2] in SEVEN:
+            module = "base_model.model." + key.removesuffix(".weight")
+            state[f"{module}.lora_A.weight"] = torch.randn(8, t.shape[1]) * t.shape[1] ** -0.5
+            state[f"{module}.lora_B.weight"] = torch.randn(t.shape[0], 8) * 1e-2
+    pathlib.Path("real").mkdir()
+    save_file(state, "real/adapter_model.safetensors")
+    pathlib.Path("real/adapter_config.json").write_text(json.dumps(dict(
+        peft_type="LORA", r=8, lora_alpha=16, target_modules=SEVEN,
+        base_model_name_or_path="smollm2")))
+    done("convert", "real", "real.gguf")                 # the base is where the config says
+    peak = llamacpp.peak("convert", "smollm2", "merged.gguf", "--merge", "real")
+    allowed = 1.2 * 49152 * 576 * 2 + sum(t.nbytes for t in state.values()) + (64 << 20)
+    check(peak <= allowed, f"a peak of {peak >> 20} MiB")
+    ids = done("tokenizer", "encode", "--tokenizer", "f16.gguf", "--text", llamacpp.PROMPT,
+               "--json").json()["ids"]
+    beside, merged, before = (llama_logits(*x, ids=ids) for x in
+                              (("f16.gguf", "real.gguf"), ("merged.gguf",), ("f16.gguf",)))
+    off, moved = (np.abs(x - merged).max() for x in (beside, before))
+    check(off <= 0.15 and moved > 10 * off, f"logits differ by {off:.1e} of {moved:.1e}")
+    print(f"   in llama.cpp beside and merged (F16) within {off:.1e} of {moved:.1f}; a peak of "
+          f"{peak >> 20} MiB")
 
 
 # ---- the original --------------------------------------------------------------------------------
