@@ -151,8 +151,8 @@ static aa_status run_convert(cli_call *call, aa_err *err) {
 }
 
 const cli_command cli_convert = {
-    .words = "convert", .group = "use", .arguments = "MODEL OUT",
-    .summary = "a model in another format: GGUF (llama.cpp, Ollama), Hugging Face",
+    .words = "convert", .group = "use", .arguments = "MODEL|ADAPTER OUT",
+    .summary = "a model or adapter in another format: GGUF (llama.cpp, Ollama), Hugging Face",
     .rows = convert_rows,
     .values_size = sizeof(convert_values), .min_positional = 2, .max_positional = 2,
     .run = run_convert,
