@@ -32,6 +32,12 @@ static inline bool aa__is_by_id(const aa_tensor *t) {
     return t->kind == AA_KIND_EMBEDDING || t->kind == AA_KIND_HEAD;
 }
 
+/* Has write fill a directory beside path, which becomes path when it is whole. What is at path must
+ * be nothing, or an empty directory. */
+typedef aa_status aa__directory_fn(void *ctx, const char *dir, aa_err *err);
+aa_status aa__write_directory(const char *path, aa__directory_fn *write, void *ctx,
+                              aa_err *err) AA_MUST_USE;
+
 /* What kind of thing dir/name is. */
 aa_status aa__kind_of(aa_sys_kind *out, const char *dir, const char *name, aa_err *err) AA_MUST_USE;
 
