@@ -7,9 +7,10 @@ typedef struct convert_values { int to, dtype; int64_t shard_size, threads; char
     convert_values;
 
 /* In the order of the choices; the first one is guessed, by how OUT ends ("": any). */
-#define FORMATS "auto|gguf|hf"
+#define FORMATS "auto|gguf|hf|blzt|llama2c|llama2c-v1"
 static const struct { const char *end; aa_model_writer *write; } formats[] = {
-    {NULL, NULL}, {".gguf", aa_gguf_write}, {"", aa_hf_convert}};
+    {NULL, NULL}, {".gguf", aa_gguf_write}, {"", aa_hf_convert},
+    {"", aa_blzt_write}, {"", aa_llama2c_write}, {"", aa_llama2c_v1_write}};
 
 #define AT(field) offsetof(convert_values, field)
 #define DTYPES "keep|f32|f16|bf16|q8_0|q4_0|q6_k|q4_k|q4_k_m"
@@ -80,7 +81,8 @@ static aa_status run_convert(cli_call *call, aa_err *err) {
 
 const cli_command cli_convert = {
     .words = "convert", .group = "use", .arguments = "MODEL OUT",
-    .summary = "a model in another format: GGUF (llama.cpp, Ollama), Hugging Face", .rows = convert_rows,
+    .summary = ("a model in another format: GGUF (llama.cpp, Ollama), Hugging Face, "
+                "llama2.c, BLZT"), .rows = convert_rows,
     .values_size = sizeof(convert_values), .min_positional = 2, .max_positional = 2,
     .run = run_convert,
 };
