@@ -141,9 +141,11 @@ static aa_status open_ours(aa_tokens *t, const char *path, bool verify, aa_err *
 
 enum { CHUNK_TOKENS = 4096 };
 
-/* End of the document at `at`: after the next eos, or CHUNK_TOKENS further without one. */
+/* End of the document at `at`: after the next eos that ends more than eos, or CHUNK_TOKENS further
+ * without one. */
 static uint64_t next_document(const aa_tokens *t, uint64_t at, int32_t eos) {
     if (eos < 0) return t->n_tokens - at > CHUNK_TOKENS ? at + CHUNK_TOKENS : t->n_tokens;
+    while (at < t->n_tokens && aa_tokens_at(t, at) == eos) at++;
     while (at < t->n_tokens && aa_tokens_at(t, at) != eos) at++;
     return at < t->n_tokens ? at + 1 : at;
 }
