@@ -247,6 +247,7 @@ static aa_status write_all(writer *w, aa_err *err) {
     AA_TRY(place_all(w, err));
     AA_TRY(make_beside(w, err));
     AA_TRY(put_beside(w, false, err));
+    AA_TRY(aa_make_dirs(w->folder, err));
     AA_TRY(aa_outfile_open(&f, w->path, err));
     aa_status st = write_places(w, f, err);
     if (st) {

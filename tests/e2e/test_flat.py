@@ -97,7 +97,6 @@ def pack_v1(p):
 
 
 def converted(source, kind, folder):
-    os.makedirs(folder, exist_ok=True)
     done("convert", source, f"{folder}/m.bin", "--to", kind)
     return pathlib.Path(folder, "m.bin").read_bytes()
 
