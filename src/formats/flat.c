@@ -2,8 +2,9 @@
  *
  * A layout is a text, a letter for each tensor (flat.h). What is in brackets is there for each
  * layer; # is as much again as what stands before it, tensor or bracket so far, and is passed over.
- * Sizes are sums and products of what a stranger's header says, so they saturate: a number that no
- * file has.
+ * What a stranger's header says is limited before it is multiplied, so that no product or sum here
+ * can reach 2^60. The limits are those of our models; they also keep files that have no magic, of
+ * llama2.c or of 16-bit tokens, apart.
  */
 #include "formats/flat.h"
 
@@ -12,10 +13,10 @@
 #include "base/memory.h"
 
 enum { BLZT_MAGIC = 0x424C5A54, BLZT_VERSION = 4, AK42_MAGIC = 0x616B3432, AK42_VERSION = 1,
-       AK42_TIED = 36, MOST_STEPS = 10 * 1000 * 1000, MOST = 1 << 24 };
+       AK42_TIED = 36, MOST_STEPS = 10 * 1000 * 1000 };
 
-/* A size in the header: the byte it is at, and where it goes. */
-typedef struct field { const char *name; size_t at, to; } field;
+/* A size in the header: the byte it is at, where it goes, and the largest it may be. */
+typedef struct field { const char *name; size_t at, to; int64_t most; } field;
 enum { MAX_FIELDS = 9 };
 
 static const struct kind {
@@ -23,47 +24,42 @@ static const struct kind {
     size_t header_bytes;
     field fields[MAX_FIELDS];                /* ends with name NULL */
 } kinds[AA_FLAT_KIND_COUNT] = {
-#define TO(x) offsetof(aa_flat_shape, x)
+#define DIM offsetof(aa_flat_shape, dim), 1 << 17
+#define FFN offsetof(aa_flat_shape, ffn), 1 << 20
+#define LAYERS offsetof(aa_flat_shape, layers), 1024
+#define HEADS offsetof(aa_flat_shape, heads), 1024
+#define KV_HEADS offsetof(aa_flat_shape, kv_heads), 1024
+#define HEAD_DIM offsetof(aa_flat_shape, head_dim), 1024
+#define VOCAB offsetof(aa_flat_shape, vocab), 1 << 24
+#define SEQ offsetof(aa_flat_shape, seq), 1 << 24
     {"blzt", "[qkvogduaf##]N##E##", 96,
-     {{"n_layers", 16, TO(layers)}, {"vocab_size", 20, TO(vocab)}, {"dim", 24, TO(dim)},
-      {"hidden_dim", 28, TO(ffn)}, {"n_heads", 32, TO(heads)}, {"seq_len", 36, TO(seq)},
-      {"kv_heads", 84, TO(kv_heads)}, {"head_dim", 88, TO(head_dim)}}},
+     {{"n_layers", 16, LAYERS}, {"vocab_size", 20, VOCAB}, {"dim", 24, DIM},
+      {"hidden_dim", 28, FFN}, {"n_heads", 32, HEADS}, {"seq_len", 36, SEQ},
+      {"kv_heads", 84, KV_HEADS}, {"head_dim", 88, HEAD_DIM}}},
 #define SEVEN(at)                                                                                  \
-    {{"dim", at, TO(dim)}, {"hidden_dim", at + 4, TO(ffn)}, {"n_layers", at + 8, TO(layers)},      \
-     {"n_heads", at + 12, TO(heads)}, {"n_kv_heads", at + 16, TO(kv_heads)},                       \
-     {"vocab_size", at + 20, TO(vocab)}, {"max_seq_len", at + 24, TO(seq)}}
+    {{"dim", at, DIM}, {"hidden_dim", at + 4, FFN}, {"n_layers", at + 8, LAYERS},                  \
+     {"n_heads", at + 12, HEADS}, {"n_kv_heads", at + 16, KV_HEADS},                               \
+     {"vocab_size", at + 20, VOCAB}, {"max_seq_len", at + 24, SEQ}}
     {"llama2c", "E[a][q][k][v][o][f][g][d][u]NRH", 28, SEVEN(0)},
     {"llama2c-v1", "[a][f]NE[q][k][v][o][g][d][u]H", 256, SEVEN(8)},
-#undef SEVEN
-#undef TO
 };
 
 const char *aa_flat_kind_name(aa_flat_kind kind) { return kinds[kind].name; }
 
 /* ---- places ---------------------------------------------------------------------------------- */
 
-static uint64_t times(uint64_t a, uint64_t b) {
-    uint64_t c;
-    return __builtin_mul_overflow(a, b, &c) ? UINT64_MAX : c;
-}
-
-static uint64_t plus(uint64_t a, uint64_t b) {
-    uint64_t c;
-    return __builtin_add_overflow(a, b, &c) ? UINT64_MAX : c;
-}
-
 static uint64_t shape_of(const aa_flat_shape *s, char letter, aa_flat_place *out) {
     const uint64_t C = (uint64_t)s->dim, F = (uint64_t)s->ffn, V = (uint64_t)s->vocab;
-    const uint64_t D = (uint64_t)s->head_dim, Q = times((uint64_t)s->heads, D);
-    const uint64_t KV = times((uint64_t)s->kv_heads, D);
+    const uint64_t D = (uint64_t)s->head_dim, Q = (uint64_t)s->heads * D;
+    const uint64_t KV = (uint64_t)s->kv_heads * D;
     const struct { char letter; uint64_t rows, cols; } all[] = {
         {'q', Q, C}, {'k', KV, C}, {'v', KV, C}, {'o', C, Q}, {'g', F, C}, {'d', C, F},
         {'u', F, C}, {'a', 1, C}, {'f', 1, C}, {'N', 1, C}, {'E', V, C},
-        {'H', s->tied ? 0 : V, C}, {'R', times(2, (uint64_t)s->seq), D / 2}};
+        {'H', s->tied ? 0 : V, C}, {'R', 2 * (uint64_t)s->seq, D / 2}};
 
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i].letter == letter) out->rows = all[i].rows, out->cols = all[i].cols;
-    return times(times(out->rows, out->cols), sizeof(float));
+    return out->rows * out->cols * sizeof(float);
 }
 
 /* Finds the letter, or if it is 0 the end of the file. */
@@ -76,15 +72,15 @@ static bool walk(aa_flat_kind kind, const aa_flat_shape *s, char wanted, uint64_
         aa_flat_place t;
 
         if (*p == '[') in_layer = true, begin = at, before = 0;
-        else if (*p == '#') at = plus(at, before);
+        else if (*p == '#') at += before;
         else if (*p == ']') {
             uint64_t each = at - begin;
 
             if (found) {
-                out->offset = plus(out->offset, times(each, layer));
+                out->offset += each * layer;
                 return true;
             }
-            at = plus(begin, times(each, (uint64_t)s->layers));
+            at = begin + each * (uint64_t)s->layers;
             in_layer = false;
         } else {
             uint64_t size = shape_of(s, *p, &t);
@@ -94,8 +90,8 @@ static bool walk(aa_flat_kind kind, const aa_flat_shape *s, char wanted, uint64_
                 if (!in_layer) return size > 0;
                 found = true;
             }
-            at = plus(at, size);
-            before = in_layer ? plus(before, size) : size;
+            at += size;
+            before = in_layer ? before + size : size;
         }
     }
     *out = (aa_flat_place){.offset = at};
@@ -160,9 +156,10 @@ static aa_status read_sizes(aa_flat *f, aa_err *err) {
             s->tied = false;
             v = -v;
         }
-        if (v < 1 || v > MOST)
+        if (v < 1 || v > x->most)
             return aa_fail(err, AA_EFORMAT, "'%s': %s at byte %zu of a %s file is %lld; allowed "
-                           "are 1 to %d", f->path, x->name, x->at, k->name, (long long)v, MOST);
+                           "are 1 to %lld", f->path, x->name, x->at, k->name, (long long)v,
+                           (long long)x->most);
         *size_at(s, x) = v;
     }
     if (f->kind != AA_FLAT_BLZT) s->head_dim = s->dim / s->heads;

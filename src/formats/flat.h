@@ -45,7 +45,7 @@ typedef struct aa_flat_place { uint64_t offset, rows, cols; } aa_flat_place;
 /* False if the kind has none. layer counts for those of a layer. */
 bool aa_flat_find(aa_flat_kind kind, const aa_flat_shape *s, char letter, uint64_t layer,
                   aa_flat_place *out);
-/* Of the whole file; UINT64_MAX if no number says it. */
+/* Of the whole file. */
 uint64_t aa_flat_size(aa_flat_kind kind, const aa_flat_shape *s);
 
 enum { AA_FLAT_MAX_HEADER = 256 };

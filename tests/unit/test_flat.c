@@ -195,6 +195,21 @@ static void test_known_sizes(void **state) {
     assert_true(h[84] == 2 && h[88] == 64 && h[92] == 0 && h[93] == 2);       /* 512 */
 }
 
+/* Version 0 of llama2.c has no magic: what begins with 16-bit tokens must not look like it. */
+static void test_tokens_are_no_model(void **state) {
+    uint16_t ids[256];
+    uint32_t x = 1;
+    (void)state;
+    for (int most = 16; most <= 65536; most *= 16)
+        for (int n = 0; n < 1000; n++) {
+            for (int i = 0; i < 256; i++) {
+                x = x * 1664525 + 1013904223;
+                ids[i] = (uint16_t)(n < 100 ? n : 1 + (int)(x >> 16) % (most - 1));
+            }
+            assert_false(aa_flat_is((const unsigned char *)ids, sizeof ids));
+        }
+}
+
 /* ---- damage ---------------------------------------------------------------------------------- */
 
 static void expect(const pack *p, size_t n, aa_status want, const char *say) {
@@ -235,7 +250,7 @@ static void test_bad_headers(void **state) {
         {0, 8, 10000001, AA_EFORMAT, "step at byte 8"},
         {0, 16, 0, AA_EFORMAT, "n_layers at byte 16"},
         {0, 16, INT32_MAX, AA_EFORMAT, "n_layers at byte 16"},
-        {0, 16, 1 << 24, AA_EFORMAT, "asks for"},
+        {0, 16, 1024, AA_EFORMAT, "asks for"},
         {0, 20, V - 1, AA_EFORMAT, "asks for"},
         {0, 24, INT32_MIN, AA_EFORMAT, "dim at byte 24"},
         {0, 24, C + 2, AA_EFORMAT, "asks for"},
@@ -260,11 +275,16 @@ static void test_bad_headers(void **state) {
         set(&p, bad[i].at, bad[i].v);
         expect(&p, p.n, bad[i].st, bad[i].say);
     }
-    pack_blzt(&p, 0, 0);                     /* sizes whose products no number holds */
-    const size_t at[] = {16, 20, 24, 28, 32, 36, 84, 88};
-    for (size_t i = 0; i < 8; i++) set(&p, at[i], 1 << 24);
-    set(&p, 32, 1 << 10), set(&p, 84, 1), set(&p, 88, 1 << 20), set(&p, 92, 1 << 30);
-    expect(&p, p.n, AA_EFORMAT, "asks for 18446744073709551615 bytes");
+    pack_blzt(&p, 0, 0);                     /* the largest there can be */
+    const struct { size_t at; int32_t v; } most[] = {{16, 1024}, {20, 1 << 24}, {24, 1 << 17},
+                                                     {28, 1 << 20}, {32, 1024}, {36, 1 << 24},
+                                                     {84, 1024}, {88, 1024}, {92, 1 << 20}};
+    for (size_t i = 0; i < 9; i++) set(&p, most[i].at, most[i].v);
+    const uint64_t layer = 7ull << (17 + 20), rest = 2ull * 1024 << 17;
+    const uint64_t bytes = 96 + 12 * (1024 * layer + rest + (1ull << 17) + (1ull << (24 + 17)));
+    char say[64];
+    snprintf(say, sizeof say, "asks for %llu bytes", (unsigned long long)bytes);
+    expect(&p, p.n, AA_EFORMAT, say);
     pack_blzt(&p, 0, 0);
     p.data[96 + 2] = 0x80, p.data[96 + 3] = 0x7F;        /* infinite */
     aa_source *s = open_packed(&p);
@@ -499,7 +519,8 @@ static void test_files_of_others(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blzt),          cmocka_unit_test(test_llama2c),
-        cmocka_unit_test(test_known_sizes),   cmocka_unit_test(test_cut_short),
+        cmocka_unit_test(test_known_sizes),   cmocka_unit_test(test_tokens_are_no_model),
+        cmocka_unit_test(test_cut_short),
         cmocka_unit_test(test_bad_headers),   cmocka_unit_test(test_residual_scale),
         cmocka_unit_test(test_rope_base),     cmocka_unit_test(test_config_beside),
         cmocka_unit_test(test_round_trips),   cmocka_unit_test(test_rotations),
