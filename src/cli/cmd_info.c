@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "cli/cli.h"
+#include "convert/adapter.h"
 #include "convert/source.h"
 #include "formats/safetensors.h"
 #include "report/report.h"
@@ -211,6 +212,7 @@ static aa_status run_info(cli_call *call, aa_err *err) {
     if (info.kind == AA_SYS_ABSENT)
         return aa_fail(err, AA_ENOTFOUND,
                        "there is no '%s'; give a file, a directory, 'presets' or 'machine'", path);
+    if (aa_adapter_is(path)) return cli_info_adapter(call, path, err);
     if (info.kind == AA_SYS_DIR) {
         char *journal = aa_path_join(path, "journal.jsonl");
         bool is_run = journal && aa_sys_stat(&info, journal) == 0 && info.kind == AA_SYS_FILE;
@@ -224,8 +226,9 @@ static aa_status run_info(cli_call *call, aa_err *err) {
         return tokenizer(call, path, err);
     if (aa_tokens_is_file(path)) return tokens(call, path, err);
     return aa_fail(err, AA_EUNSUPPORTED,
-                   "'%s' is none of: run or model directory, model file (.gguf, BLZT, llama2.c), "
-                   ".safetensors, tokenizer .json or tokenizer.bin, journal .jsonl, token file",
+                   "'%s' is none of: run, model or adapter directory, model file (.gguf, BLZT, "
+                   "llama2.c), .safetensors, tokenizer .json or tokenizer.bin, journal .jsonl, "
+                   "token file",
                    path);
 }
 

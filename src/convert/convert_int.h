@@ -23,7 +23,7 @@ aa_status aa__flat_open(aa_source *s, const char *path, aa_err *err) AA_MUST_USE
 /* The chat template that the files of a Hugging Face tokenizer in dir have, if any. */
 aa_status aa__hf_read_template(aa_source *s, const char *dir, aa_err *err) AA_MUST_USE;
 
-/* Parts of a Hugging Face directory: config.json and generation_config.json; the tokenizer's two. */
+/* Of a Hugging Face directory: config.json and generation_config.json; the two of a tokenizer. */
 aa_status aa__hf_write_config(const char *dir, const aa_config *c, const aa_tokenizer *k,
                               aa_type type, aa_err *err) AA_MUST_USE;
 aa_status aa__hf_write_tokenizer(const char *dir, const aa_config *c, const aa_tokenizer *k,
@@ -35,6 +35,12 @@ double aa__residual_scale_of(const aa_config *c, const aa_tensor *row);
 static inline bool aa__is_by_id(const aa_tensor *t) {
     return t->kind == AA_KIND_EMBEDDING || t->kind == AA_KIND_HEAD;
 }
+
+/* Has write fill a directory beside path, which becomes path when it is whole. What is at path must
+ * be nothing, or an empty directory. */
+typedef aa_status aa__directory_fn(void *ctx, const char *dir, aa_err *err);
+aa_status aa__write_directory(const char *path, aa__directory_fn *write, void *ctx,
+                              aa_err *err) AA_MUST_USE;
 
 /* What kind of thing dir/name is. */
 aa_status aa__kind_of(aa_sys_kind *out, const char *dir, const char *name, aa_err *err) AA_MUST_USE;

@@ -33,14 +33,16 @@ static bool gets_more_bits(int64_t layer, int64_t layers) {
     return layer < layers / 8 || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2;
 }
 
-static aa_type wanted_type(const writer *w, const aa_tensor *row, aa_type from) {
+static aa_type wanted_type(const writer *w, const aa_tensor *row, const aa_stored *from) {
     aa_type type = w->o->type;
     bool head = row->kind == AA_KIND_HEAD || (row->kind == AA_KIND_EMBEDDING && w->config.tied);
 
     if (aa_tensor_is_vector(row)) return AA_TYPE_F32;
     if (type == AA_TYPE_COUNT) {
-        if (aa__gguf_file_type(from) >= 0) return from;
-        return from == AA_TYPE_F64 ? AA_TYPE_F32 : AA_TYPE_F16;     /* F8: exact */
+        if (aa__gguf_file_type(from->type) >= 0 &&
+            (!from->delta || aa_type_can_quantize(from->type)))
+            return from->type;
+        return from->type == AA_TYPE_F64 ? AA_TYPE_F32 : AA_TYPE_F16;     /* F8: exact */
     }
     if (aa_type_block(type) == 1 || type == AA_TYPE_Q8_0) return type;
     if (head) return AA_TYPE_Q6_K;
@@ -82,7 +84,7 @@ static aa_status add_entry(writer *w, const aa_tensor *row, aa_err *err) {
     e->scale = scale == 1 ? 0 : scale;
     e->mapped = w->s->mapped;
     e->paired = aa__gguf_paired(&w->config, row->name);
-    e->to = fitting_type(wanted_type(w, row, e->from.type), e->from.cols);
+    e->to = fitting_type(wanted_type(w, row, &e->from), e->from.cols);
     if (e->vector && aa_type_block(e->from.type) == 1)   /* rows of one element can be ordered */
         e->from.rows *= e->from.cols, e->from.cols = 1;
     w->n++;
@@ -345,7 +347,7 @@ aa_status aa_gguf_write(const char *path, aa_source *s, const aa_convert_options
     AA_TRY(check_expressible(&w.config, o->type, err));
     aa_arena_init(&w.arena, "writing a model");
     aa_status st = list_entries(&w, err);
-    if (!st) aa__stream_init(&w.stream, s, o->pool, w.entries, w.n, &w.arena);
+    if (!st) aa__stream_init(&w.stream, s->path, o->pool, w.entries, w.n, &w.arena);
     if (!st) st = aa_arena_status(&w.arena, err);
     if (!st) st = write_shards(&w, path, err);
     aa_arena_release(&w.arena);

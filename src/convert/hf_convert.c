@@ -1,7 +1,8 @@
 /* convert/hf_convert: any source as a Hugging Face directory.
  *
- * Tensors have the source's rows, ids that a compact vocabulary left out included. Generation config
- * and tokenizer are made from what the source says of them, or copied where it is of this format.
+ * Tensors have the source's rows, ids that a compact vocabulary left out included. Generation
+ * config and tokenizer are made from what the source says of them, or copied where it is of this
+ * format.
  */
 #include <stdio.h>
 #include <string.h>
@@ -26,18 +27,10 @@ typedef struct writer {
     aa_arena arena;
     aa__entry *entries; size_t n;
     aa__stream stream;
+    aa_tokenizer *tokenizer;             /* or NULL */
 } writer;
 
 /* ---- what is written ------------------------------------------------------------------------- */
-
-static bool dtype_of(aa_type type, aa_dtype *out) {
-    for (int d = 0; d < AA_DTYPE_COUNT; d++)
-        if (strcmp(aa_dtype_name((aa_dtype)d), aa_type_name(type)) == 0) {
-            *out = (aa_dtype)d;
-            return true;
-        }
-    return false;
-}
 
 static aa_status check_type(aa_type type, aa_err *err) {
     if (type == AA_TYPE_COUNT || type == AA_TYPE_F32 || type == AA_TYPE_F16 || type == AA_TYPE_BF16)
@@ -71,38 +64,6 @@ static aa_status list_entries(writer *w, aa_err *err) {
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
-static aa_status begin_file(aa_outfile *f, const aa__entry *entries, size_t n, aa_err *err) {
-    aa_st_entry *list = aa_heap_alloc(n, sizeof *list);
-
-    if (!list) return aa_fail_memory(err, "the list of tensors", n * sizeof *list);
-    for (size_t i = 0; i < n; i++) {
-        const aa__entry *e = &entries[i];
-
-        list[i] = (aa_st_entry){.name = e->name, .n_dims = e->vector ? 1 : 2,
-                                .shape = {e->from.rows, e->from.cols}};
-        if (e->vector) list[i].shape[0] *= e->from.cols;  /* a row, or a column */
-        aa_assert(dtype_of(e->to, &list[i].dtype));
-    }
-    aa_status st = aa_safetensors_begin(f, list, n, NULL, 0, err);
-    aa_heap_free(list);
-    return st;
-}
-
-static aa_status write_file(const writer *w, const char *name, size_t begin, size_t end,
-                            aa_err *err) {
-    char *path = aa_path_join(w->dir, name);
-    aa_outfile *f = NULL;
-    aa_status st = path ? aa_outfile_open(&f, path, err) : aa_fail_memory(err, "a path", 0);
-
-    if (!st) st = begin_file(f, w->entries + begin, end - begin, err);
-    for (size_t i = begin; !st && i < end; i++)
-        st = aa__stream_entry(&w->stream, &w->entries[i], f, err);
-    if (!st) st = aa_outfile_commit(f, NULL, err);
-    else if (f) aa_outfile_abort(f);
-    aa_heap_free(path);
-    return st;
-}
-
 /* Writes the files, and for each tensor of the index where it is. */
 static aa_status write_shards(const writer *w, size_t n_files, aa_text *index, aa_err *err) {
     char name[64];
@@ -111,7 +72,8 @@ static aa_status write_shards(const writer *w, size_t n_files, aa_text *index, a
         size_t end = aa__shard_end(w->entries, w->n, begin, w->o->shard_bytes);
 
         snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", i, n_files);
-        AA_TRY(write_file(w, name, begin, end, err));
+        AA_TRY(aa__stream_safetensors(&w->stream, w->dir, name, w->entries + begin, end - begin,
+                                      err));
         for (; begin < end; begin++)
             aa_text_printf(index, "%s\n    \"%s\": \"%s\"", begin ? "," : "",
                            w->entries[begin].name, name);
@@ -126,7 +88,8 @@ static aa_status write_weights(const writer *w, aa_err *err) {
 
     for (size_t at = 0; at < w->n; n_files++)
         at = aa__shard_end(w->entries, w->n, at, w->o->shard_bytes);
-    if (n_files == 1) return write_file(w, AA__HF_WEIGHTS, 0, w->n, err);
+    if (n_files == 1)
+        return aa__stream_safetensors(&w->stream, w->dir, AA__HF_WEIGHTS, w->entries, w->n, err);
     for (size_t i = 0; i < w->n; i++) total += aa__entry_bytes(&w->entries[i]);
     aa_text_printf(&index, "{\n  \"metadata\": {\"total_size\": %llu},\n  \"weight_map\": {",
                    (unsigned long long)total);
@@ -170,22 +133,12 @@ static aa_status write_companions(const writer *w, const aa_tokenizer *t, aa_err
     return AA_OK;
 }
 
-static aa_status write_directory(writer *w, aa_err *err) {
-    aa_tokenizer *t = NULL;
+static aa_status write_directory(void *ctx, const char *dir, aa_err *err) {
+    writer *w = ctx;
 
-    AA_TRY(check_type(w->o->type, err));
-    AA_TRY(list_entries(w, err));
-    aa__stream_init(&w->stream, w->s, w->o->pool, w->entries, w->n, &w->arena);
-    AA_TRY(aa_arena_status(&w->arena, err));
-    if (w->s->tokenizer_path) AA_TRY(aa_source_tokenizer(w->s, &t, err));
-    int no = aa_sys_remove_tree(w->dir);
-    aa_status st = no ? aa_fail_errno(err, no, "cannot remove", w->dir)
-                      : aa_make_dirs(w->dir, err);
-
-    if (!st) st = write_companions(w, t, err);
-    if (!st) st = write_weights(w, err);
-    aa_tokenizer_free(t);
-    return st;
+    w->dir = dir;
+    AA_TRY(write_companions(w, w->tokenizer, err));
+    return write_weights(w, err);
 }
 
 static int name_found(void *ctx, const char *name) {
@@ -207,22 +160,36 @@ static aa_status check_free(const char *path, aa_err *err) {
                           "remove it first", path) : AA_OK;
 }
 
-aa_status aa_hf_convert(const char *path, aa_source *s, const aa_convert_options *o, aa_err *err) {
-    writer w = {.s = s, .o = o, .config = s->config};
+aa_status aa__write_directory(const char *path, aa__directory_fn *write, void *ctx, aa_err *err) {
     int no = 0;
 
     AA_TRY(check_free(path, err));
     char *aside = aa_heap_printf("%s.tmp", path);
     if (!aside) return aa_fail_memory(err, "a path", 0);
-    w.dir = aside;
+    aa_status st = AA_OK;
+    if ((no = aa_sys_remove_tree(aside))) st = aa_fail_errno(err, no, "cannot remove", aside);
+    if (!st) st = aa_make_dirs(aside, err);
+    if (!st) st = write(ctx, aside, err);
+    if (!st && (no = aa_sys_rename(aside, path)))
+        st = aa_fail_errno(err, no, "cannot put what was written at", path);
+    if (st) (void)aa_sys_remove_tree(aside);
+    aa_heap_free(aside);
+    return st;
+}
+
+aa_status aa_hf_convert(const char *path, aa_source *s, const aa_convert_options *o, aa_err *err) {
+    writer w = {.s = s, .o = o, .config = s->config};
+
+    AA_TRY(check_type(o->type, err));
     w.config.vocab = (int64_t)s->full_vocab;
     w.config.residual_scale = 1;
     aa_arena_init(&w.arena, "writing a model");
-    aa_status st = write_directory(&w, err);
-    if (!st) no = aa_sys_rename(aside, path);
-    if (no) st = aa_fail_errno(err, no, "cannot put the model at", path);
-    if (st) (void)aa_sys_remove_tree(aside);
+    aa_status st = list_entries(&w, err);
+    if (!st) aa__stream_init(&w.stream, s->path, o->pool, w.entries, w.n, &w.arena);
+    if (!st) st = aa_arena_status(&w.arena, err);
+    if (!st && s->tokenizer_path) st = aa_source_tokenizer(s, &w.tokenizer, err);
+    if (!st) st = aa__write_directory(path, write_directory, &w, err);
+    aa_tokenizer_free(w.tokenizer);
     aa_arena_release(&w.arena);
-    aa_heap_free(aside);
     return st;
 }

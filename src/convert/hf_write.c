@@ -130,7 +130,8 @@ static aa_status write_tensors(aa_outfile *f, const aa_model *m, const aa_hf_opt
         if (is_factor(m, t)) continue;
         if (is_low_rank(m, t)) st = write_low_rank(f, m, o->cpu, v, chunk, err);
         else if (!v->row_of || !aa__is_by_id(t))
-            write_values(f, t->data, aa_tensor_size(t), aa__residual_scale_of(&m->config, t), chunk);
+            write_values(f, t->data, aa_tensor_size(t), aa__residual_scale_of(&m->config, t),
+                         chunk);
         else
             for (size_t id = 0; id < v->n_ids; id++)
                 write_values(f, t->data + (size_t)v->row_of[id] * t->cols, t->cols, 1, chunk);

@@ -159,7 +159,12 @@ aa_status aa_source_read(aa_source *s, const aa_tensor *row, float *dst, aa_err 
 static aa_status read_row(aa_source *s, aa_model *m, size_t row, float *buffer, aa_err *err) {
     aa_tensor *t = &m->tensors[row];
 
-    if (t->stored) return s->find(s, t, &m->stored[row], err);
+    if (t->stored) {
+        AA_TRY(s->find(s, t, &m->stored[row], err));
+        return m->stored[row].delta ? aa_fail(err, AA_EUNSUPPORTED, "a model with adapters cannot "
+                                              "run from its files: write the merged model first")
+                                    : AA_OK;
+    }
     AA_TRY(aa_source_read(s, t, buffer ? buffer : (float *)(void *)t->data, err));
     for (size_t i = 0; buffer && i < aa_tensor_size(t); i++) t->data[i] = (aa_real)buffer[i];
     return check_finite(s, t, err);

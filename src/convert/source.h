@@ -35,6 +35,7 @@ struct aa_source {
     aa_status (*check_all_read)(aa_source *s, aa_err *err);
     void (*close)(aa_source *s);         /* frees self */
     void *self;
+    struct aa__merge *merge;             /* adapters merged into it (adapter.h), or NULL */
 };
 
 /* path: a run directory (its `best`, else `last`), a checkpoint / Hugging Face directory, or a

@@ -1,6 +1,8 @@
 #include "convert/stream.h"
 
 #include <math.h>
+#include <string.h>
+#include "formats/safetensors.h"
 
 #define CHUNK_VALUES ((size_t)1 << 20)   /* 4 MiB of floats */
 #define F16_MOST 65504
@@ -23,8 +25,7 @@ static void read_rows(void *ctx, size_t begin, size_t end, int thread) {
     for (size_t i = begin; i < end; i++) {
         float *row = c->w->values + i * from->cols;
 
-        aa_dequantize(row, from->type, aa_stored_row(from, our_row(c->e->paired, c->first + i)),
-                      from->cols);
+        aa_stored_read(from, our_row(c->e->paired, c->first + i), 1, row);
         for (size_t j = 0; c->e->scale != 0 && j < from->cols; j++)
             row[j] = (float)((double)row[j] * c->e->scale);
     }
@@ -79,22 +80,61 @@ aa_status aa__stream_entry(const aa__stream *w, const aa__entry *e, aa_outfile *
         size_t n = e->from.rows - first < step ? e->from.rows - first : step;
         const chunk c = {w, e, first};
 
-        if (e->from.type == e->to && e->scale == 0) copy_rows(&c, n, f);
+        if (e->from.type == e->to && e->scale == 0 && !e->from.delta) copy_rows(&c, n, f);
         else AA_TRY(write_converted(&c, n, f, err));
         if (e->mapped) aa_sys_map_drop(e->from.data + first * size, n * size);
     }
     return AA_OK;
 }
 
-void aa__stream_init(aa__stream *w, const aa_source *s, aa_pool *pool, const aa__entry *entries,
+void aa__stream_init(aa__stream *w, const char *source, aa_pool *pool, const aa__entry *entries,
                      size_t n, aa_arena *arena) {
     size_t most = CHUNK_VALUES;
 
     for (size_t i = 0; i < n; i++)
         if (entries[i].from.cols > most) most = entries[i].from.cols;
-    *w = (aa__stream){.source = s->path, .pool = pool,
+    *w = (aa__stream){.source = source, .pool = pool,
                       .values = aa_arena_new(arena, float, most),
                       .bytes = aa_arena_alloc(arena, most, sizeof(double))};
+}
+
+static aa_dtype dtype_of(aa_type type) {
+    int d = 0;
+
+    while (strcmp(aa_dtype_name((aa_dtype)d), aa_type_name(type)) != 0)
+        aa_assert(++d < AA_DTYPE_COUNT);
+    return (aa_dtype)d;
+}
+
+static aa_status begin_file(aa_outfile *f, const aa__entry *entries, size_t n, aa_err *err) {
+    aa_st_entry *list = aa_heap_alloc(n, sizeof *list);
+
+    if (!list) return aa_fail_memory(err, "the list of tensors", n * sizeof *list);
+    for (size_t i = 0; i < n; i++) {
+        const aa__entry *e = &entries[i];
+
+        list[i] = (aa_st_entry){.name = e->name, .dtype = dtype_of(e->to),
+                                .n_dims = e->vector ? 1 : 2,
+                                .shape = {e->from.rows, e->from.cols}};
+        if (e->vector) list[i].shape[0] *= e->from.cols;  /* a row, or a column */
+    }
+    aa_status st = aa_safetensors_begin(f, list, n, NULL, 0, err);
+    aa_heap_free(list);
+    return st;
+}
+
+aa_status aa__stream_safetensors(const aa__stream *w, const char *dir, const char *name,
+                                 const aa__entry *entries, size_t n, aa_err *err) {
+    char *path = aa_path_join(dir, name);
+    aa_outfile *f = NULL;
+    aa_status st = path ? aa_outfile_open(&f, path, err) : aa_fail_memory(err, "a path", 0);
+
+    if (!st) st = begin_file(f, entries, n, err);
+    for (size_t i = 0; !st && i < n; i++) st = aa__stream_entry(w, &entries[i], f, err);
+    if (!st) st = aa_outfile_commit(f, NULL, err);
+    else if (f) aa_outfile_abort(f);
+    aa_heap_free(path);
+    return st;
 }
 
 uint64_t aa__entry_bytes(const aa__entry *e) {

@@ -29,11 +29,15 @@ typedef struct aa__stream {
 } aa__stream;
 
 /* Buffers for chunks of these entries, from the arena. */
-void aa__stream_init(aa__stream *w, const aa_source *s, aa_pool *pool, const aa__entry *entries,
+void aa__stream_init(aa__stream *w, const char *source, aa_pool *pool, const aa__entry *entries,
                      size_t n, aa_arena *arena);
 /* Refuses values that the type cannot hold, naming the tensor. */
 aa_status aa__stream_entry(const aa__stream *w, const aa__entry *e, aa_outfile *f,
                            aa_err *err) AA_MUST_USE;
+
+/* The entries, floats all, as the safetensors file dir/name. */
+aa_status aa__stream_safetensors(const aa__stream *w, const char *dir, const char *name,
+                                 const aa__entry *entries, size_t n, aa_err *err) AA_MUST_USE;
 
 uint64_t aa__entry_bytes(const aa__entry *e);
 /* The end of the file that begins with entry `begin`, if a file may hold so many bytes of tensors

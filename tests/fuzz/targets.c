@@ -5,7 +5,7 @@
 #include <unistd.h>
 #include "base/file.h"
 #include "base/memory.h"
-#include "convert/source.h"
+#include "convert/adapter.h"
 #include "data/tokens.h"
 #include "formats/safetensors.h"
 #include "train/checkpoint.h"
@@ -158,6 +158,62 @@ static void read_index(const char *path) {
     aa_heap_free(dir);
 }
 
+/* ---- adapters -------------------------------------------------------------------------------- */
+
+static void use_part(const aa_stored *m) {
+    if (!m->data) return;
+    touch(m->data, m->rows * aa_type_bytes(m->type, m->cols));
+    float *floats = m->rows * m->cols <= MOST_FLOATS ? malloc(m->rows * m->cols * sizeof *floats)
+                                                     : NULL;
+    if (floats) {
+        aa_stored_read(m, 0, m->rows, floats);
+        touch(floats, m->rows * m->cols * sizeof *floats);
+    }
+    free(floats);
+}
+
+static void read_adapter(const char *path) {
+    const aa_config base = {.arch = AA_ARCH_LLAMA, .dim = 4, .layers = 1, .heads = 2, .kv_heads = 1,
+                            .head_dim = 2, .ffn = 4, .vocab = 3, .seq = 8, .rope_theta = 1e4,
+                            .norm_eps = 1e-5, .tied = true, .residual_scale = 1};
+    aa_adapter *a;
+    aa_err err = {0};
+    if (!aa_adapter_is(path) || aa_adapter_open(&a, path, &err)) return;
+    if (!aa_adapter_bind(a, &base, &err))
+        for (size_t i = 0; i < a->n_rows; i++) {
+            const aa_adapter_row *row = &a->rows[i];
+            aa_assert(aa_adapter_find(a, row->name) == row);
+            use_part(&row->whole), use_part(&row->A), use_part(&row->B), use_part(&row->magnitude);
+        }
+    aa_adapter_close(a);
+}
+
+#define FUZZ_MODULE "base_model.model.model.layers.0.self_attn.q_proj"
+static void read_peft(const char *path) {
+    static const char weights[] =
+        "\363\0\0\0\0\0\0\0"
+        "{\"" FUZZ_MODULE ".lora_A.weight\":"
+        "{\"dtype\":\"F32\",\"shape\":[1,4],\"data_offsets\":[0,16]},"
+        "\"" FUZZ_MODULE ".lora_B.weight\":"
+        "{\"dtype\":\"F32\",\"shape\":[4,1],\"data_offsets\":[16,32]}}       "
+        "0123456789abcdef0123456789abcdef";
+    char *dir = directory_of(path);
+    put_beside(path, "adapter_model.safetensors", weights, sizeof weights - 1);
+    read_adapter(dir);
+    aa_heap_free(dir);
+}
+
+static void read_peft_weights(const char *path) {
+    static const char config[] =
+        "{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":3,\"target_modules\":[\"q_proj\","
+        "\"lm_head\"],\"modules_to_save\":[\"norm\"],\"use_dora\":true,"
+        "\"rank_pattern\":{\"lm_(head|tail)\":1}}";
+    char *dir = directory_of(path);
+    put_beside(path, "adapter_config.json", config, sizeof config - 1);
+    read_adapter(dir);
+    aa_heap_free(dir);
+}
+
 const fuzz_target fuzz_targets[] = {
     {"safetensors", "model.safetensors", read_safetensors},
     {"gguf", "model.gguf", read_model},
@@ -168,6 +224,9 @@ const fuzz_target fuzz_targets[] = {
     {"tokenizer", "tokenizer.json", read_tokenizer},
     {"run", "run.json", read_run},
     {"index", "model.safetensors.index.json", read_index},
+    {"peft", "adapter_config.json", read_peft},
+    {"peft_weights", "adapter_model.safetensors", read_peft_weights},
+    {"adapter", "adapter.gguf", read_adapter},       /* or a sidecar: the contents tell */
     {0}};
 
 const fuzz_target *fuzz_find(const char *name) {

@@ -2,7 +2,7 @@
 #include <errno.h>
 #include "base/file.h"
 #include "base/memory.h"
-#include "convert/source.h"
+#include "convert/adapter.h"
 #include "data/tokens.h"
 #include "fuzz/targets.h"
 #include "support/check.h"
@@ -54,9 +54,12 @@ static void seeds_are_good(void **state) {
     aa_err err = {0};
     aa_config c;
     aa_tokenizer *t;
+    aa_adapter *a;
     check_ok(aa_hf_config_parse(&c, AA_TEST_DIR "/fuzz/seeds/config/llama.json", &err));
     check_ok(aa_tokenizer_load(&t, AA_TEST_DIR "/fuzz/seeds/tokenizer/llama3.json", &err));
     aa_tokenizer_free(t);
+    check_ok(aa_adapter_open(&a, AA_TEST_DIR "/fuzz/seeds/adapter/pair.gguf", &err));
+    aa_adapter_close(a);
     static const char *const models[] = {"blzt/trained", "blzt/converted", "llama2c/v0-tied",
                                          "llama2c/v0-untied", "llama2c/v1-tied",
                                          "llama2c/v1-untied"};
