@@ -12,7 +12,7 @@ typedef struct convert_values {
 } convert_values;
 
 /* In the order of the choices; the first one is guessed, by how OUT ends ("": any). */
-#define FORMATS "auto|gguf|hf"
+#define FORMATS "auto|gguf|hf|blzt|llama2c|llama2c-v1"
 typedef struct format {
     const char *end;
     aa_model_writer *write;
@@ -20,7 +20,10 @@ typedef struct format {
 } format;
 static const format formats[] = {{NULL, NULL, NULL},
                                  {".gguf", aa_gguf_write, aa_adapter_gguf_write},
-                                 {"", aa_hf_convert, aa_peft_write}};
+                                 {"", aa_hf_convert, aa_peft_write},
+                                 {"", aa_blzt_write, NULL},
+                                 {"", aa_llama2c_write, NULL},
+                                 {"", aa_llama2c_v1_write, NULL}};
 
 #define AT(field) offsetof(convert_values, field)
 #define DTYPES "keep|f32|f16|bf16|q8_0|q4_0|q6_k|q4_k|q4_k_m"
@@ -99,9 +102,13 @@ static aa_status convert_model(cli_call *call, aa_pool *pool, bool *modelfile, a
 static aa_status convert_adapter(cli_call *call, aa_pool *pool, aa_err *err) {
     const convert_values *v = call->opts.values;
     const aa_convert_options o = options_of(v, pool);
+    aa_adapter_writer *write = format_of(v->to, call->positional[1])->write_adapter;
     aa_adapter *a = NULL;
     aa_source *s = NULL;
 
+    if (!write)
+        return aa_fail(err, AA_EUNSUPPORTED, "'%s' is an adapter, and that format is for models: "
+                       "choose --to gguf or --to hf", call->positional[0]);
     if (v->merge)
         return aa_fail(err, AA_EUSAGE, "'%s' is an adapter; --merge is for models",
                        call->positional[0]);
@@ -120,8 +127,7 @@ static aa_status convert_adapter(cli_call *call, aa_pool *pool, aa_err *err) {
         st = aa_adapter_bind(a, &c, err);
         if (!st && !a->base_name && !(a->base_name = aa_heap_strdup(base)))
             st = aa_fail_memory(err, "a path", strlen(base));
-        if (!st) st = format_of(v->to, call->positional[1])->write_adapter(call->positional[1], a,
-                                                                          &c, &o, err);
+        if (!st) st = write(call->positional[1], a, &c, &o, err);
     }
     aa_source_close(s);
     aa_adapter_close(a);
@@ -152,7 +158,8 @@ static aa_status run_convert(cli_call *call, aa_err *err) {
 
 const cli_command cli_convert = {
     .words = "convert", .group = "use", .arguments = "MODEL|ADAPTER OUT",
-    .summary = "a model or adapter in another format: GGUF (llama.cpp, Ollama), Hugging Face",
+    .summary = ("a model or adapter in another format: GGUF (llama.cpp, Ollama), Hugging Face, "
+                "llama2.c, BLZT"),
     .rows = convert_rows,
     .values_size = sizeof(convert_values), .min_positional = 2, .max_positional = 2,
     .run = run_convert,

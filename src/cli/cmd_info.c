@@ -101,6 +101,9 @@ static aa_status model(cli_call *call, const char *path, aa_err *err) {
         cli_key_int(out, "vocab", c->vocab);
         cli_key_int(out, "full_vocab", (int64_t)s->full_vocab);
         cli_key_int(out, "seq", c->seq);
+        cli_key_real(out, "rope_theta", c->rope_theta);
+        cli_key_real(out, "norm_eps", c->norm_eps);
+        cli_key_real(out, "residual_scale", c->residual_scale);
         aa_text_json_key(out, "tied");
         aa_text_json_bool(out, c->tied);
         aa_text_add(out, "}\n");
@@ -113,8 +116,10 @@ static aa_status model(cli_call *call, const char *path, aa_err *err) {
                        (long long)c->dim, (long long)c->layers, (long long)c->heads,
                        (long long)c->kv_heads, (long long)c->head_dim, (long long)c->ffn,
                        (long long)c->vocab, c->tied ? " (tied)" : "", (long long)c->seq);
-        aa_text_printf(out, "  rope theta %g, norm eps %g%s%s\n", c->rope_theta, c->norm_eps,
+        aa_text_printf(out, "  rope theta %g, norm eps %g%s%s", c->rope_theta, c->norm_eps,
                        c->qkv_bias ? ", q/k/v biases" : "", c->qk_norm ? ", q/k norm" : "");
+        if (c->residual_scale != 1) aa_text_printf(out, ", residual scale %g", c->residual_scale);
+        aa_text_add(out, "\n");
         if (s->n_active)
             aa_text_printf(out, "  compact vocabulary: written with rows for %zu ids\n",
                            s->full_vocab);
@@ -214,14 +219,16 @@ static aa_status run_info(cli_call *call, aa_err *err) {
         aa_heap_free(journal);
         return is_run ? run_directory(call, path, err) : model(call, path, err);
     }
+    if (aa_source_is_file(path) || ends_with(path, ".gguf")) return model(call, path, err);
     if (ends_with(path, ".safetensors")) return safetensors(call, path, err);
-    if (ends_with(path, ".gguf")) return model(call, path, err);
     if (ends_with(path, ".jsonl")) return run_directory(call, path, err);
-    if (ends_with(path, ".json")) return tokenizer(call, path, err);
+    if (ends_with(path, ".json") || aa_tokenizer_is_llama2c(path))
+        return tokenizer(call, path, err);
     if (aa_tokens_is_file(path)) return tokens(call, path, err);
     return aa_fail(err, AA_EUNSUPPORTED,
-                   "'%s' is none of: run, model or adapter directory, .gguf, .safetensors, "
-                   "tokenizer .json, journal .jsonl, token file",
+                   "'%s' is none of: run, model or adapter directory, model file (.gguf, BLZT, "
+                   "llama2.c), .safetensors, tokenizer .json or tokenizer.bin, journal .jsonl, "
+                   "token file",
                    path);
 }
 

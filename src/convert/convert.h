@@ -27,6 +27,10 @@ typedef aa_status aa_model_writer(const char *path, aa_source *s, const aa_conve
  * whose rows it can hold (fallbacks: gguf_write.c); vectors are F32, as llama.cpp wants them. Of a
  * source that is GGUF all keys are kept. */
 aa_model_writer aa_gguf_write;
+/* path: the file; what it cannot hold of the model goes beside it: of BLZT v4 config.json and
+ * tokenizer, of llama2.c's two kinds tokenizer.bin, or tokenizer.json where it cannot be that.
+ * Files of other models are not replaced. Types are F32. */
+aa_model_writer aa_blzt_write, aa_llama2c_write, aa_llama2c_v1_write;
 /* path: a directory, which must be empty or not be there, and appears when it is whole. Types are
  * F32, F16 or BF16, of all tensors; what was quantised becomes F32, exactly, unless told otherwise.
  * Of a Hugging Face source, generation config and the files of the tokenizer are copied. */

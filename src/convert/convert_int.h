@@ -18,6 +18,10 @@
 aa_status aa__hf_open(aa_source *s, const char *dir, aa_err *err) AA_MUST_USE;
 /* Opens a file of that format. */
 aa_status aa__gguf_open(aa_source *s, const char *path, aa_err *err) AA_MUST_USE;
+aa_status aa__flat_open(aa_source *s, const char *path, aa_err *err) AA_MUST_USE;
+
+/* The chat template that the files of a Hugging Face tokenizer in dir have, if any. */
+aa_status aa__hf_read_template(aa_source *s, const char *dir, aa_err *err) AA_MUST_USE;
 
 /* Of a Hugging Face directory: config.json and generation_config.json; the two of a tokenizer. */
 aa_status aa__hf_write_config(const char *dir, const aa_config *c, const aa_tokenizer *k,

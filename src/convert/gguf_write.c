@@ -76,11 +76,12 @@ static aa_status check_expressible(const aa_config *c, aa_type type, aa_err *err
 
 static aa_status add_entry(writer *w, const aa_tensor *row, aa_err *err) {
     aa__entry *e = &w->entries[w->n];
+    const double scale = aa__residual_scale_of(&w->s->config, row);
 
     AA_TRY(w->s->find(w->s, row, &e->from, err));
     aa_assert(aa__gguf_name(row->name, e->name));
     e->vector = aa_tensor_is_vector(row);
-    e->scale = 0;
+    e->scale = scale == 1 ? 0 : scale;
     e->mapped = w->s->mapped;
     e->paired = aa__gguf_paired(&w->config, row->name);
     e->to = fitting_type(wanted_type(w, row, &e->from), e->from.cols);

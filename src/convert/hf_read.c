@@ -308,7 +308,7 @@ static aa_status template_of_file(aa_source *s, const char *path, aa_err *err) {
 }
 
 /* The file of its own is the newer custom, and wins in transformers, too. */
-static aa_status read_template(aa_source *s, const char *dir, aa_err *err) {
+aa_status aa__hf_read_template(aa_source *s, const char *dir, aa_err *err) {
     static const struct {
         const char *name;
         aa_status (*read)(aa_source *s, const char *path, aa_err *err);
@@ -344,7 +344,7 @@ aa_status aa__hf_open(aa_source *s, const char *dir, aa_err *err) {
     s->full_vocab = (size_t)s->config.vocab;
     AA_TRY(open_weights(self, dir, err));
     AA_TRY(read_active(s, dir, err));
-    AA_TRY(read_template(s, dir, err));
+    AA_TRY(aa__hf_read_template(s, dir, err));
     AA_TRY(aa__kind_of(&tokenizer, dir, AA__HF_TOKENIZER, err));
     if (tokenizer == AA_SYS_ABSENT) return AA_OK;
     s->tokenizer_path = aa_path_join(dir, AA__HF_TOKENIZER);

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "convert/convert_int.h"
+#include "formats/flat.h"
 #include "formats/gguf.h"
 
 aa_status aa__kind_of(aa_sys_kind *out, const char *dir, const char *name, aa_err *err) {
@@ -64,29 +65,44 @@ static aa_status resolve(const char *path, char **out, aa_err *err) {
                    "checkpoint `best` or `last`", path);
 }
 
+static bool is_gguf(const unsigned char *data, size_t n) {
+    return n >= strlen(AA_GGUF_MAGIC) && memcmp(data, AA_GGUF_MAGIC, strlen(AA_GGUF_MAGIC)) == 0;
+}
+
 /* Formats that are one file, told by how it begins. */
-static const struct {
-    const char *magic;
+typedef struct format {
+    bool (*is)(const unsigned char *data, size_t n);
     aa_status (*open)(aa_source *s, const char *path, aa_err *err);
-} formats[] = {{AA_GGUF_MAGIC, aa__gguf_open}};
+} format;
+static const format formats[] = {{is_gguf, aa__gguf_open}, {aa_flat_is, aa__flat_open}};
+
+static aa_status format_of(const char *path, const format **out, aa_err *err) {
+    aa_sys_map map;
+
+    *out = NULL;
+    AA_TRY(aa_map_open(&map, path, err));
+    for (size_t i = 0; i < sizeof formats / sizeof *formats && !*out; i++)
+        if (formats[i].is(map.data, map.size_bytes)) *out = &formats[i];
+    aa_sys_map_close(&map);
+    return AA_OK;
+}
+
+bool aa_source_is_file(const char *path) {
+    const format *f;
+
+    return !format_of(path, &f, NULL) && f;
+}
 
 static aa_status open_file(aa_source *s, const char *path, aa_err *err) {
-    aa_sys_map map;
+    const format *f;
 
     s->path = aa_heap_strdup(path);
     if (!s->path) return aa_fail_memory(err, "a path", strlen(path));
-    AA_TRY(aa_map_open(&map, path, err));
-    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
-        size_t n = strlen(formats[i].magic);
-
-        if (map.size_bytes < n || memcmp(map.data, formats[i].magic, n) != 0) continue;
-        aa_sys_map_close(&map);
-        return formats[i].open(s, path, err);
-    }
-    aa_sys_map_close(&map);
+    AA_TRY(format_of(path, &f, err));
+    if (f) return f->open(s, path, err);
     return aa_fail(err, AA_EUNSUPPORTED, "'%s' is a file of another kind; a model is a GGUF file, "
-                   "a run directory, or a directory with config.json and model.safetensors: give "
-                   "that", path);
+                   "a run directory, a directory with config.json and model.safetensors, or a file "
+                   "of the first AutoANE (BLZT) or of llama2.c: give that", path);
 }
 
 static aa_status open_directory(aa_source *s, const char *path, aa_err *err) {

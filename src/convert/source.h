@@ -41,6 +41,8 @@ struct aa_source {
 /* path: a run directory (its `best`, else `last`), a checkpoint / Hugging Face directory, or a
  * model file. */
 aa_status aa_source_open(aa_source **out, const char *path, aa_err *err) AA_MUST_USE;
+/* Whether the file begins as a model. */
+bool aa_source_is_file(const char *path);
 void aa_source_close(aa_source *s);      /* NULL is fine */
 /* Reads every row of a laid-out model; refuses rows that are missing, left over or not finite,
  * naming them. Rows of a stored model are found, not read: it needs the source open, its whole

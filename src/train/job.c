@@ -234,6 +234,11 @@ static uint64_t full_vocab(const aa_job *job) {
 }
 
 static aa_status open_token_file(aa_job *job, const char *path, aa_err *err) {
+    if (aa_source_is_file(path))
+        return aa_fail(err, AA_EUSAGE,
+                       "--data: '%s' is a model, not a token file; to go on training it, give it "
+                       "as --base",
+                       path);
     if (!job->tokenizer) AA_TRY(tokenizer_beside(job, path, err));
     uint64_t vocab = full_vocab(job);
     if (!vocab)

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "convert/adapter.h"
+#include "data/tokens.h"
 #include "formats/safetensors.h"
 #include "train/checkpoint.h"
 
@@ -110,6 +111,28 @@ static void read_model(const char *path) {
     aa_source_close(s);
 }
 
+static void use_tokens(const char *path, uint64_t vocab, int32_t eos) {
+    aa_tokens t;
+    aa_err err = {0};
+    uint64_t total = 0;
+    if (aa_tokens_open(&t, path, vocab, eos, eos < 0, &err)) return;
+    for (uint64_t d = 0; d < t.n_documents; d++) {
+        aa_assert(t.part[d] < AA_PART_COUNT && t.document[d] < t.document[d + 1]);
+        total += t.document[d + 1] - t.document[d];
+    }
+    aa_assert(total == t.n_tokens);
+    for (uint64_t i = 0; i < t.n_tokens; i++)
+        aa_assert(aa_tokens_at(&t, i) >= 0 && (uint64_t)aa_tokens_at(&t, i) < t.vocab);
+    aa_tokens_close(&t);
+}
+
+static void read_tokens(const char *path) {
+    aa_assert(aa_tokens_is_file(path));
+    (void)aa_tokenizer_is_llama2c(path);
+    use_tokens(path, 0, -1);
+    use_tokens(path, 300, 0);
+}
+
 static void put_beside(const char *path, const char *name, const void *data, size_t n) {
     char *dir = directory_of(path), *file = aa_path_join(dir, name);
     FILE *f = file && access(file, F_OK) ? fopen(file, "wb") : NULL;
@@ -194,6 +217,9 @@ static void read_peft_weights(const char *path) {
 const fuzz_target fuzz_targets[] = {
     {"safetensors", "model.safetensors", read_safetensors},
     {"gguf", "model.gguf", read_model},
+    {"blzt", "model.bin", read_model},
+    {"llama2c", "model.bin", read_model},
+    {"tokens", "tokens.bin", read_tokens},
     {"config", "config.json", read_config},
     {"tokenizer", "tokenizer.json", read_tokenizer},
     {"run", "run.json", read_run},

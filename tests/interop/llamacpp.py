@@ -286,6 +286,21 @@ def run_with_scale_and_compact_vocabulary():
         print(f"   {path}: {same_text(path, llama, tolerance, 'Ann saw a small ')} tokens the same")
 
 
+@case
+def checkpoint_of_the_first_autoane():
+    """One of training from scratch says neither its residual scale nor that Q and K lie in pairs:
+    llama.cpp speaks like us all the same."""
+    where = hf.trained("scratch", "--arch", "llama", "--tied")
+    convert(where, "first/m.bin", "--to", "blzt")
+    os.remove("first/config.json")
+    path = pathlib.Path("first/m.bin")
+    path.write_bytes(path.read_bytes()[:8] + (500).to_bytes(4, "little") + path.read_bytes()[12:])
+    check(done("info", path, "--json").json()["residual_scale"] < 1, "the scale is not known")
+    convert(path, "first.gguf")
+    n = same_text(str(path), open_in_llama("first.gguf"), 2e-2, "Ann saw a small ")
+    print(f"   first.gguf: {n} tokens the same")
+
+
 # ---- SmolLM2 -------------------------------------------------------------------------------------
 
 def smollm2():
