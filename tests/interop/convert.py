@@ -34,7 +34,8 @@ def same_weights(a, b):
     x, y = weights(a), weights(b)
     check(x.keys() == y.keys(), f"{b}: other tensors: {x.keys() ^ y.keys()}")
     for name, t in x.items():
-        check(t.dtype == y[name].dtype and t.shape == y[name].shape, f"{b}: {name}: {y[name].dtype}")
+        check(t.dtype == y[name].dtype and t.shape == y[name].shape,
+              f"{b}: {name}: {y[name].dtype}")
         whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32}[t.element_size()]
         check(torch.equal(t.view(whole), y[name].view(whole)), f"{b}: {name} has other bits")
 
@@ -98,7 +99,8 @@ def smollm2_as_directory():
     done("convert", "smollm2", "smollm2.gguf")
     exact, again = llamacpp.tensors(source), llamacpp.tensors("smollm2.gguf")
     for name, t in exact.items():
-        check((llamacpp.values(t) == llamacpp.values(again[name])).all(), f"{name} has other values")
+        check((llamacpp.values(t) == llamacpp.values(again[name])).all(),
+              f"{name} has other values")
     tokenizer = AutoTokenizer.from_pretrained("smollm2")
     for text, ids in llamacpp.GOLDEN.items():
         check(tokenizer(text)["input_ids"] == ids, f"{text!r}: {tokenizer(text)['input_ids']}")
