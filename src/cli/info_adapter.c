@@ -21,10 +21,6 @@ static bool same_kind(const aa_adapter_row *x, const aa_adapter_row *y) {
            !x->A.data == !y->A.data;
 }
 
-static uint64_t bytes_of(const aa_stored *m) {
-    return m->data ? (uint64_t)m->rows * aa_type_bytes(m->type, m->cols) : 0;
-}
-
 typedef struct totals { uint64_t tensors, params, bytes; bool dora; } totals;
 
 static totals totals_of(const aa_adapter *a) {
@@ -38,7 +34,7 @@ static totals totals_of(const aa_adapter *a) {
             if (!parts[p]->data) continue;
             t.tensors++;
             t.params += (uint64_t)parts[p]->rows * parts[p]->cols;
-            t.bytes += bytes_of(parts[p]);
+            t.bytes += aa_stored_bytes(parts[p]);
         }
         t.dora |= row->magnitude.data != NULL;
     }

@@ -1,5 +1,7 @@
 /* convert/source: finding out what a path is, and filling a model from it. */
+#include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 #include "base/file.h"
@@ -10,14 +12,13 @@
 
 aa_status aa__kind_of(aa_sys_kind *out, const char *dir, const char *name, aa_err *err) {
     aa_sys_info info;
-    char *path = aa_path_join(dir, name);
+    char path[4096];                     /* not of the heap: a lack of memory is no answer */
+    int n = snprintf(path, sizeof path, "%s/%s", dir, name);
+    int no = n < 0 || (size_t)n >= sizeof path ? ENAMETOOLONG : aa_sys_stat(&info, path);
 
-    if (!path) return aa_fail_memory(err, "a path", 0);
-    int no = aa_sys_stat(&info, path);
-    aa_status st = no ? aa_fail_errno(err, no, "cannot open", path) : AA_OK;
-    if (!st) *out = info.kind;
-    aa_heap_free(path);
-    return st;
+    if (no) return aa_fail_errno(err, no, "cannot open", dir);
+    *out = info.kind;
+    return AA_OK;
 }
 
 /* A run's link is resolved once, so that a run that is still going and moves its links cannot give
@@ -188,6 +189,70 @@ aa_status aa_source_load(aa_source *s, aa_model *m, aa_err *err) {
     aa_model_changed(m);
     aa_heap_free(buffer);
     return st;
+}
+
+aa_status aa_source_each(aa_source *s, aa_source_row *each, void *ctx, aa_err *err) {
+    aa_config c = s->config;
+    aa_stored m;
+
+    c.vocab = (int64_t)s->full_vocab;
+    size_t n = aa_model_rows(&c, NULL, 0);
+    aa_tensor *rows = aa_heap_alloc(n, sizeof *rows);
+    if (!rows) return aa_fail_memory(err, "the list of tensors", n * sizeof *rows);
+    aa_model_rows(&c, rows, n);
+    aa_status st = AA_OK;
+    for (size_t i = 0; !st && i < n; i++) {
+        st = s->find(s, &rows[i], &m, err);
+        if (!st) st = each(ctx, &rows[i], &m, err);
+    }
+    aa_heap_free(rows);
+    return st;
+}
+
+static aa_status add_size(void *ctx, const aa_tensor *row, const aa_stored *m, aa_err *err) {
+    aa_source_weights *z = ctx;
+
+    (void)row, (void)err;
+    z->n_tensors[m->type]++;
+    z->size_bytes += aa_stored_bytes(m);
+    z->n_values += (uint64_t)m->rows * m->cols;
+    z->quantised |= aa_type_block(m->type) > 1;
+    return AA_OK;
+}
+
+aa_status aa_source_measure(aa_source *s, aa_source_weights *out, aa_err *err) {
+    aa_source_weights z = {0};
+
+    AA_TRY(aa_source_each(s, add_size, &z, err));
+    *out = z;
+    return AA_OK;
+}
+
+void aa_source_types(const aa_source_weights *z, aa_text *out) {
+    const char *comma = "";
+
+    for (int t = 0; t < AA_TYPE_COUNT; t++)
+        if (z->n_tensors[t]) {
+            aa_text_printf(out, "%s%llu %s", comma, (unsigned long long)z->n_tensors[t],
+                           aa_type_name((aa_type)t));
+            comma = ", ";
+        }
+}
+
+aa_status aa_source_restrict(aa_source *s, const int32_t *ids, size_t n, aa_err *err) {
+    if (s->active_ids)
+        return aa_fail(err, AA_EUSAGE, "'%s' has a compact vocabulary already, which stays as it "
+                       "is", s->path);
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (size_t)ids[i] >= s->full_vocab)
+            return aa_fail(err, AA_EUSAGE, "'%s' has no row for id %d: it has %zu ids", s->path,
+                           (int)ids[i], s->full_vocab);
+    s->active_ids = aa_heap_alloc(n, sizeof *ids);
+    if (!s->active_ids) return aa_fail_memory(err, "the active vocabulary", n * sizeof *ids);
+    memcpy(s->active_ids, ids, n * sizeof *ids);
+    s->n_active = n;
+    s->config.vocab = (int64_t)n;
+    return AA_OK;
 }
 
 aa_status aa_source_tokenizer(aa_source *s, aa_tokenizer **out, aa_err *err) {

@@ -52,6 +52,10 @@ typedef struct aa_stored {
     const aa_stored_delta *delta;            /* on top of what the file has; NULL: nothing */
 } aa_stored;
 
+/* What it takes in the file. */
+static inline uint64_t aa_stored_bytes(const aa_stored *s) {
+    return (uint64_t)s->rows * aa_type_bytes(s->type, s->cols);
+}
 /* dst[n,cols]: our rows first .. first+n-1, as floats, delta and all. Each element of W + scale B A
  * is rounded once: sums are in double, over the rank in ascending order. */
 void aa_stored_read(const aa_stored *s, size_t first, size_t n, float *dst);

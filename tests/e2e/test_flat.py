@@ -10,6 +10,7 @@ import pathlib
 import random
 import struct
 
+from files import pairs, tensors
 from e2e import case, check, done, main, refused, run, tiny_run, write_text
 
 SHAPE = ["--arch", "llama", "--tied", "yes", "--heads", "4", "--kv-heads", "2"]
@@ -19,25 +20,6 @@ def trained(name="run", *more):
     if not os.path.exists(name):
         done(*tiny_run(name, "--budget", "3steps", *SHAPE, *more))
     return f"{name}/last"
-
-
-def tensors(folder):
-    """Name -> bytes, config."""
-    data = pathlib.Path(folder, "model.safetensors").read_bytes()
-    n = struct.unpack("<Q", data[:8])[0]
-    table = json.loads(data[8:8 + n])
-    table.pop("__metadata__", None)
-    config = json.loads(pathlib.Path(folder, "config.json").read_text())
-    return {name: data[8 + n + t["data_offsets"][0]:8 + n + t["data_offsets"][1]]
-            for name, t in table.items()}, config
-
-
-def pairs(data, heads, head_dim):
-    """Rows of each head: 2i is half-row i, 2i+1 is half-row head_dim/2 + i."""
-    row = len(data) // (heads * head_dim)
-    rows = [data[i * row:(i + 1) * row] for i in range(heads * head_dim)]
-    return b"".join(rows[h * head_dim + i // 2 + (i % 2) * (head_dim // 2)]
-                    for h in range(heads) for i in range(head_dim))
 
 
 class Parts:
