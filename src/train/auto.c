@@ -13,7 +13,7 @@
 #include <string.h>
 #include "train/auto.h"
 
-#define TOKENS_PER_PARAM 9.0
+#define TOKENS_PER_PARAM 6.0
 #define MAX_EPOCHS 4.0
 #define BYTES_PER_TOKEN 3.5               /* of text whose tokens are not counted yet */
 #define PROBE_S 0.05
