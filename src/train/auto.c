@@ -13,11 +13,11 @@
 #include <string.h>
 #include "train/auto.h"
 
-#define TOKENS_PER_PARAM 9.0
+#define TOKENS_PER_PARAM 6.0
 #define MAX_EPOCHS 4.0
 #define BYTES_PER_TOKEN 3.5               /* of text whose tokens are not counted yet */
 #define PROBE_S 0.05
-#define LONG 3e6
+#define LONG 1.5e6
 #define LONG_BATCH 1024
 
 typedef struct forecast { double params, tokens, tokens_per_s; } forecast;
