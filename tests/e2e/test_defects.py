@@ -1,7 +1,7 @@
 """What the first AutoANE did wrong with files, one case each: it would fail every one of them.
 
-BLZT and token files of its own are in test_flat.py, damaged checkpoints in test_damage.py. Files are
-read here by files.py, which has nothing of the program.
+BLZT and token files of its own are in test_flat.py, damaged checkpoints in test_damage.py. Files
+are read here by files.py, which has nothing of the program.
 """
 import json
 import os
@@ -102,8 +102,8 @@ def bfloat16_is_type_30():
     kinds = {t[0] for t in Gguf(path).tensors.values()}
     check(kinds == {0, 30}, f"types {kinds}")
     done("convert", path, "halves", "--dtype", "bf16")
-    weights = tensors("halves")[0]
-    check(weights["model.embed_tokens.weight"] == Gguf(path).tensors["token_embd.weight"][2], "bits")
+    table = tensors("halves")[0]["model.embed_tokens.weight"]
+    check(table == Gguf(path).tensors["token_embd.weight"][2], "bits")
     data = bytearray(pathlib.Path(path).read_bytes())
     at = data.index(b"token_embd.weight") + len("token_embd.weight") + 4 + 2 * 8
     check(data[at] == 30, "where the type is")

@@ -11,7 +11,7 @@ import pathlib
 import llamacpp                               # takes PROGRAM from the arguments
 import hf
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
@@ -79,6 +79,23 @@ def qwen3_halves():
 
 
 @case
+def eight_bit_floats():
+    """Kept, or made F32, exactly."""
+    random_model(LlamaForCausalLM, LlamaConfig(**SHAPE)).save_pretrained("f8")
+    source = weights("f8")
+    for dtype in (torch.float8_e4m3fn, torch.float8_e5m2):
+        short = {name: t.to(dtype) for name, t in source.items()}
+        save_file(short, "f8/model.safetensors", {"format": "pt"})
+        done("convert", "f8", f"kept-{dtype}")
+        same_weights("f8", f"kept-{dtype}")
+        done("convert", f"kept-{dtype}", f"f32-{dtype}", "--dtype", "f32")
+        for name, t in weights(f"f32-{dtype}").items():
+            check(t.dtype == torch.float32 and torch.equal(t, short[name].float()), name)
+        for where in (f"kept-{dtype}", f"f32-{dtype}"):
+            hf.same_answers(where, hf.load(where))
+
+
+@case
 def run_with_scale_and_compact_vocabulary():
     where = hf.trained("run", "--arch", "llama", "--compact-vocab", "--no-tied",
                        "--residual-scale", "0.7")
@@ -91,11 +108,18 @@ def run_with_scale_and_compact_vocabulary():
     hf.same_answers("run-copy", hf.load("run-copy"), AutoTokenizer.from_pretrained("run-copy"))
 
 
+def directory():
+    """SmolLM2's GGUF file, and a directory made of it."""
+    source = llamacpp.smollm2()
+    if not os.path.exists("smollm2"):
+        done("convert", source, "smollm2")
+    return source
+
+
 @case
 def smollm2_as_directory():
     """transformers opens it, cuts text and renders conversations as published, says the same."""
-    source = llamacpp.smollm2()
-    done("convert", source, "smollm2")
+    source = directory()
     done("convert", "smollm2", "smollm2.gguf")
     exact, again = llamacpp.tensors(source), llamacpp.tensors("smollm2.gguf")
     for name, t in exact.items():
@@ -114,6 +138,36 @@ def smollm2_as_directory():
         ours = done("generate", path, "--prompt", llamacpp.PROMPT, "--tokens", 40, "--greedy",
                     "--compute", "f32", "--json").json()
         check(ours["ids"] == theirs, f"{path}: {ours['ids']} instead of {theirs}")
+
+
+@case
+def smollm2_back_to_llama():
+    """GGUF with the keys that we make: llama.cpp opens it, cuts text alike, and stops."""
+    directory()
+    for dtype, tolerance in (("f16", 5e-2), ("q8_0", 1), ("q4_k_m", 1.5)):
+        path = f"back-{dtype}.gguf"
+        done("convert", "smollm2", path, "--dtype", dtype)
+        llama = llamacpp.open_in_llama(path)
+        for text, ids in llamacpp.GOLDEN.items():
+            llamacpp.same_ids(llama, text, ids, path)
+        same = llamacpp.same_text(path, llama, tolerance, "The capital of France is", 32)
+        answer = llama.create_chat_completion([{"role": "user", "content": "Say only: yes"}],
+                                              max_tokens=60, temperature=0)["choices"][0]
+        check(answer["finish_reason"] == "stop", f"{path}: the answer does not end: {answer}")
+        print(f"   {path}: {same} of 32 tokens the same as llama.cpp's")
+
+
+@case
+def memory_stays_small():
+    """1.2 times the largest tensor and 64 MiB, whatever the size of the model."""
+    source = directory()
+    largest = max(t.numel() * t.element_size() for t in weights("smollm2").values())
+    for which, words in (("to floats", (source, "small-1")), ("in parts", (
+            "smollm2", "small-2", "--shard-size", "100M")), ("halves", (
+            "smollm2", "small-3", "--dtype", "bf16"))):
+        most = llamacpp.peak("convert", *words)
+        check(most <= 1.2 * largest + (64 << 20), f"{which}: peak of {most >> 20} MiB")
+        print(f"   {which}: peak of {most >> 20} MiB")
 
 
 @case

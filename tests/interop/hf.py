@@ -29,6 +29,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
+from transformers import MistralConfig, MistralForCausalLM
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
@@ -271,6 +272,19 @@ def llama_biases():
 @case
 def llama_wide_heads():
     both_ways("wide", random_model(LlamaForCausalLM, LlamaConfig(**SHAPE, head_dim=16)))
+
+
+@case
+def mistral():
+    """Without a window, or with one that holds all: a llama, and written as one."""
+    for name, window in (("mistral", None), ("mistral-wide", SHAPE["max_position_embeddings"])):
+        random_model(MistralForCausalLM, MistralConfig(**SHAPE, sliding_window=window)
+                     ).save_pretrained(name)
+        done("convert", name, f"{name}-llama")
+        for where in (name, f"{name}-llama"):
+            same_answers(where, load(where))
+    MistralConfig(**SHAPE, sliding_window=64).save_pretrained("mistral")
+    refused(run("info", "mistral"), 1, "sliding_window")
 
 
 @case

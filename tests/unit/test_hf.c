@@ -38,6 +38,7 @@ static void put(const char *dir, const char *name, const char *text) {
 #define LLAMA "{\"model_type\":\"llama\"," SIZES
 #define QWEN2 "{\"model_type\":\"qwen2\"," SIZES
 #define QWEN3 "{\"model_type\":\"qwen3\"," SIZES
+#define MISTRAL "{\"model_type\":\"mistral\"," SIZES
 #define LINEAR "{\"rope_type\":\"linear\",\"factor\":4.0}"
 #define LLAMA3 \
     "\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4," \
@@ -86,6 +87,15 @@ static void test_defaults(void **state) {
     assert_true(c.qkv_bias && c.out_bias && c.tied && c.head_dim == 32);
     c = parsed(LLAMA ",\"attention_bias\":true,\"mlp_bias\":true,\"rms_norm_eps\":1e-05}");
     assert_true(c.qkv_bias && c.out_bias && c.mlp_bias && c.norm_eps == 1e-5);
+
+    static const char *const mistral[] = {
+        MISTRAL "}", MISTRAL ",\"sliding_window\":null}",
+        "{\"architectures\":[\"MistralForCausalLM\"],\"sliding_window\":128," SIZES "}"};
+    for (size_t i = 0; i < sizeof mistral / sizeof *mistral; i++) {
+        aa_config plain = parsed(LLAMA "}");
+        c = parsed(mistral[i]);
+        check_same_bits("config", &c, &plain, sizeof c);
+    }
 }
 
 static void test_rope(void **state) {
@@ -117,7 +127,9 @@ static void test_refused_configs(void **state) {
         {"[]", "object"},
         {"{", "config.json"},
         {"{}", "model_type"},
-        {"{\"model_type\":\"mistral\"," SIZES "}", "'mistral'"},
+        {"{\"model_type\":\"gemma\"," SIZES "}", "'gemma'"},
+        {MISTRAL ",\"sliding_window\":127}", "\"sliding_window\""},
+        {MISTRAL ",\"architectures\":[\"LlamaForCausalLM\"]}", "MistralForCausalLM"},
         {LLAMA ",\"architectures\":[\"LlamaForSequenceClassification\"]}", "\"architectures\""},
         {LLAMA ",\"architectures\":[\"Qwen2ForCausalLM\"]}", "\"architectures\""},
         {LLAMA ",\"architectures\":[\"LlamaForCausalLM\",\"X\"]}", "\"architectures\""},
