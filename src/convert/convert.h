@@ -32,8 +32,9 @@ aa_model_writer aa_gguf_write;
  * Files of other models are not replaced. Types are F32. */
 aa_model_writer aa_blzt_write, aa_llama2c_write, aa_llama2c_v1_write;
 /* path: a directory, which must be empty or not be there, and appears when it is whole. Types are
- * F32, F16 or BF16, of all tensors; what was quantised becomes F32, exactly, unless told otherwise.
- * Of a Hugging Face source, generation config and the files of the tokenizer are copied. */
+ * F32, F16 or BF16, of all tensors (other floats are kept if no type is asked for); what was
+ * quantised becomes F32, exactly, unless told otherwise. Of a Hugging Face source, generation
+ * config and the files of the tokenizer are copied. */
 aa_model_writer aa_hf_convert;
 
 /* Writes the Modelfile of Ollama beside a GGUF file, unless a Modelfile of somebody else is there,

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/file.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "convert/adapter.h"
 #include "data/tokens.h"
@@ -95,6 +96,18 @@ static void use_row(aa_source *s, const aa_tensor *row) {
     free(floats);
 }
 
+/* What was made of a key is JSON. */
+static void use_key(void *ctx, const char *key, const char *json) {
+    json_t *wrapped = NULL;
+    char *text = aa_heap_printf("[%s]", json);
+    aa_err err = {0};
+
+    (void)ctx, (void)key;
+    aa_assert(text && !aa_json_parse_nul(&wrapped, text, strlen(text), "a value", &err));
+    json_decref(wrapped);
+    aa_heap_free(text);
+}
+
 static void read_model(const char *path) {
     aa_source *s;
     aa_tokenizer *t;
@@ -105,6 +118,8 @@ static void read_model(const char *path) {
     if (rows) aa_model_rows(&s->config, rows, n);
     for (size_t i = 0; rows && i < n; i++) use_row(s, &rows[i]);
     if (s->check_all_read) (void)!s->check_all_read(s, &err);
+    err = (aa_err){0};
+    if (s->metadata) (void)!s->metadata(s, use_key, NULL, &err);
     err = (aa_err){0};
     if (!aa_source_tokenizer(s, &t, &err)) aa_tokenizer_free(t);
     free(rows);

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import pathlib
+import random
 import shutil
 import sys
 import warnings
@@ -417,9 +418,11 @@ def foreign_tokenizer():
     library = Tokenizer(models.BPE())
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     library.decoder = decoders.ByteLevel()
-    sources = sorted(HERE.glob("*.py"))
+    draw = random.Random(2)
+    words = ["".join(draw.choices("etaoinshrdlu_()=.,:", k=draw.randint(1, 9)))
+             for _ in range(1500)]
     library.train_from_iterator(
-        [source.read_text(encoding="utf-8") for source in sources],
+        [" ".join(draw.choices(words, [1 / (i + 1) for i in range(1500)], k=20000))],
         trainers.BpeTrainer(vocab_size=1200, special_tokens=["<|endoftext|>"], show_progress=False,
                             initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     library.save("foreign.json")
