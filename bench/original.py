@@ -15,7 +15,7 @@ per byte, which does not depend on the tokenizer.
 On a machine that is busy with other things the seconds of the original's recipe can be given as
 updates (--updates N): N = seconds x the tokens/s of R-1280 in docs/performance.md / 1280.
 
-Results are appended to bench/original.json, one object per run.
+Results go to bench/original.json, one object per run; bench/recipes.py makes tables of them.
 """
 import argparse
 import json
@@ -134,8 +134,12 @@ def validation(program, model, data, threads):
 
 
 def record(**row):
+    """In the place of an earlier run of the same."""
+    def what(r):
+        return [r["who"], r["text"], r["seconds"], r["seed"]]
     done = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    RESULTS.write_text("[\n" + ",\n".join(json.dumps(r) for r in done + [row]) + "\n]\n")
+    done = sorted([r for r in done if what(r) != what(row)] + [row], key=what)
+    RESULTS.write_text("[\n" + ",\n".join(json.dumps(r) for r in done) + "\n]\n")
     print(json.dumps(row), flush=True)
 
 

@@ -6,8 +6,8 @@
 Every run gets the same matrix FLOP, so that an ingredient pays for what it costs and a busy machine
 changes nothing; baseline and variant share seed, text and order of windows. Texts are the generated
 stories and FILE (the prose behind docs/recipes.md is the text of Debian's dict-gcide). Results go
-to bench/recipes.json, one line each, finished ones are not run again; docs/recipes.md is made
-from it (`--tables` alone makes it).
+to bench/recipes.json, one line each, finished ones are not run again. The tables of docs/recipes.md
+and README.md are made from it and from bench/original.json (`--tables` alone makes them).
 """
 import argparse
 import concurrent.futures
@@ -23,6 +23,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAM = os.environ.get("AUTOANE") or str(ROOT / "build" / "autoane")
 RESULTS = ROOT / "bench" / "recipes.json"
+TEXTS = {"stories": "stories", "gcide": "prose"}        # names in original.json, and here
 BASE = {"preset": "nano", "tokenizer": "train:2048", "budget": "1e12flop", "eval-tokens": 65536}
 # name: (variant, what the other side of the pair has); what neither names is BASE and defaults
 INGREDIENTS = {
@@ -30,6 +31,7 @@ INGREDIENTS = {
     "norms of q and k": ({"arch": "qwen3"}, {"arch": "llama"}),
     "embedding rate x4": ({"embed-lr": 4}, {"embed-lr": 1}),
     "batch of 256": ({"batch-tokens": 256}, {}),
+    "batch of 1024": ({"batch-tokens": 1024}, {}),
     "windows of 256": ({"seq": 256}, {"seq": 128}),
     "beta2 0.95": ({"beta2": 0.95}, {"beta2": 0.99}),
     "linear cooldown": ({"schedule": "wsd"}, {"schedule": "constant"}),
@@ -40,20 +42,25 @@ INGREDIENTS = {
     "low-rank head": ({"head-rank": 16, "head-full": 512}, {}),
     "1024 ids": ({"tokenizer": "train:1024"}, {"tokenizer": "train:2048"}),
     "4096 ids": ({"tokenizer": "train:4096"}, {"tokenizer": "train:2048"}),
-    "bfloat16 products": ({"compute": "bf16"}, {"compute": "f32"}),
 }
-# The ladder at growing numbers of tokens: what --preset auto's rule is read from (one seed)
-SIZES = [(preset, tokens) for tokens in (1, 3, 6) for preset in ("pico", "nano", "tiny", "micro")]
+# Are products of bfloat16 pairs as good? 1,000 updates, large so that they differ by little else
+BF16 = {"preset": "nano", "tokenizer": "train:2048", "budget": "1000steps", "batch-tokens": 2048,
+        "eval-tokens": 262144}
+BF16_SEEDS = range(1, 6)
+# Neighbours on the ladder at equal seconds, as M tokens that each sees in them on the quiet machine
+LADDER = [(60, "nano", 6.134), (60, "tiny", 3.819), (120, "tiny", 7.64), (120, "micro", 4.66)]
 
 # What a careful hand would try, at equal seconds: sizes, vocabularies, batches (prose)
-GRID_SECONDS = 60
+GRID_SECONDS = 30
+GRID_SEEDS = (1, 2)
+WHOLE = {"eval-tokens": 1000000}        # tokenizers cut other windows: compare on all of the text
 GRID = [{"preset": preset, "tokenizer": f"train:{ids}", "batch-tokens": batch, "compute": "auto"}
-        for preset in ("pico", "nano", "tiny") for ids in (1024, 2048) for batch in (256, 512)]
+        for preset in ("pico", "nano", "tiny") for ids in (1024, 2048) for batch in (512, 1024)]
 
 
-def size_options(preset, tokens):
-    return {"preset": preset, "tokenizer": "train:2048", "budget": f"{tokens}Mtok",
-            "eval-tokens": 65536, "compute": "auto"}
+def ladder_options(preset, tokens):
+    return {"preset": preset, "tokenizer": "train:2048", "compute": "auto", "batch-tokens": 1024,
+            "budget": f"{tokens:g}Mtok"} | WHOLE
 
 
 def words(options):
@@ -83,13 +90,13 @@ def journal(data, seed, options, threads):
 def train(data, text, seed, options):
     last = [e for e in journal(data, seed, options, 1) if e["event"] == "eval"][-1]
     return {"run": key_of(text, seed, options), "bits_per_byte": last["bits_per_byte"],
-            "tokens": last["tokens"]}
+            "loss": last["loss"], "tokens": last["tokens"]}
 
 
-def in_seconds(done, text, options):
-    """The options with a budget of the tokens that they see in GRID_SECONDS at the speed of their
-    best, undisturbed update: a busy machine changes nothing."""
-    key = "speed of " + key_of(text, 1, options)
+def in_seconds(done, seconds, options):
+    """The options with a budget of the tokens that they see in so many seconds at the speed of
+    their best, undisturbed update: a busy machine changes nothing."""
+    key = "speed of " + " ".join(words(options))
     if key not in done:
         shape = {k: v for k, v in options.items() if k != "tokenizer"}
         shape["vocab"] = options.get("tokenizer", "train:2048").removeprefix("train:")
@@ -98,7 +105,7 @@ def in_seconds(done, text, options):
         done[key] = {"run": key, "tokens_per_s": json.loads(step.stdout)["tokens_per_s_best"]}
         store(done)
         print(f"{done[key]['tokens_per_s']:.0f} tokens/s {key}", flush=True)
-    return options | {"budget": f"{done[key]['tokens_per_s'] * GRID_SECONDS / 1e6:.3f}Mtok"}
+    return options | {"budget": f"{done[key]['tokens_per_s'] * seconds / 1e6:.3f}Mtok"}
 
 
 def load():
@@ -128,7 +135,7 @@ def judge(mean, half):
 
 
 def table(done):
-    texts = sorted({run.split(" ", 1)[0] for run in done})
+    texts = list(TEXTS.values())
     lines = ["| ingredient | against | " + " | ".join(f"{t} | " for t in texts) + "|",
              "|---|---|" + "---|---|" * len(texts)]
     for name, (variant, instead) in INGREDIENTS.items():
@@ -150,16 +157,24 @@ def table(done):
     return "\n".join(lines) + "\n"
 
 
-def size_table(done):
-    texts = sorted({run.split(" ", 1)[0] for run in done})
-    lines = ["| preset | text | " + " | ".join(f"{t} M tokens" for t in (1, 3, 6)) + " |",
-             "|---|---|---|---|---|"]
-    for preset in dict.fromkeys(p for p, _ in SIZES):
-        for text in texts:
-            cells = [done.get(key_of(text, 1, size_options(preset, t))) for t in (1, 3, 6)]
-            if any(cells):
-                lines.append(f"| {preset} | {text} | " + " | ".join(
-                    f"{c['bits_per_byte']:.4f}" if c else "" for c in cells) + " |")
+def bf16_table(done):
+    lines = ["| text | bf16 - f32, nats per token |", "|---|---|"]
+    for text in TEXTS.values():
+        pairs = [[done.get(key_of(text, seed, BF16 | {"compute": c})) for c in ("bf16", "f32")]
+                 for seed in BF16_SEEDS]
+        gains = [b["loss"] - f["loss"] for b, f in pairs if b and f]
+        if gains:
+            lines.append(f"| {text} | {statistics.mean(gains):+.4f} ± {interval(gains):.4f} "
+                         f"({len(gains)}) |")
+    return "\n".join(lines) + "\n"
+
+
+def ladder_table(done):
+    lines = ["| seconds | preset | M tokens | bits per byte |", "|---|---|---|---|"]
+    for seconds, preset, tokens in LADDER:
+        row = done.get(key_of("prose", 1, ladder_options(preset, tokens)))
+        if row:
+            lines.append(f"| {seconds} | {preset} | {tokens:.2f} | {row['bits_per_byte']:.4f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -169,48 +184,122 @@ def auto_choice(done, data):
     if key not in done:
         plan = subprocess.run([PROGRAM, "plan", "--data", data, "--preset", "auto", "--budget",
                                f"{GRID_SECONDS}s", "--json"], check=True, stdout=subprocess.PIPE)
-        done[key] = {"run": key, "preset": json.loads(plan.stdout)["preset"]}
-    return {"preset": done[key]["preset"], "compute": "auto"}
+        plan = json.loads(plan.stdout)
+        done[key] = {"run": key, "preset": plan["preset"],
+                     "batch-tokens": plan["tokens_per_update"]}
+    return {k: done[key][k] for k in ("preset", "batch-tokens")} | {"compute": "auto"}
 
 
 def grid_rows(done, data):
-    return [(options, in_seconds(done, "prose", options))
+    """Options, and what is run for them: all but the seed."""
+    return [(options, in_seconds(done, GRID_SECONDS, options) | WHOLE)
             for options in [*GRID, auto_choice(done, data)]]
 
 
 def grid_table(done):
     """The grid, best first, and what auto takes at the same budget."""
     lines = ["| options | tokens/s | bits per byte after " + f"{GRID_SECONDS} s |", "|---|---|---|"]
-    if not any(run.startswith("speed of ") for run in done):
+    if f"auto for {GRID_SECONDS} s of prose" not in done:
         return ""
     rows = []
     for options, run in grid_rows(done, None):
-        run = done.get(key_of("prose", 1, run))
+        got = [done[key]["bits_per_byte"] for seed in GRID_SEEDS
+               if (key := key_of("prose", seed, run)) in done]
         auto = "" if options in GRID else "`--preset auto`: "
-        if run:
-            rows.append((run["bits_per_byte"], auto + "`" + " ".join(words(options)) + "`",
-                         done["speed of " + key_of("prose", 1, options)]["tokens_per_s"]))
-    lines += [f"| {name} | {speed:.0f} | {bits:.4f} |" for bits, name, speed in sorted(rows)]
+        if got:
+            rows.append((statistics.mean(got), max(got) - min(got), len(got),
+                         auto + "`" + " ".join(words(options)) + "`",
+                         done["speed of " + " ".join(words(options))]["tokens_per_s"]))
+    lines += [f"| {name} | {speed:.0f} | {mean:.4f}, range {width:.4f} ({n}) |"
+              for mean, width, n, name, speed in sorted(rows)]
     return "\n".join(lines) + "\n"
 
 
+# ---- seconds against bits per byte ---------------------------------------------------------------
+
+WHO = {"autoane": "`--preset auto`", "original": "the original's recipe"}
+
+
+def budgets():
+    """{text: {who: {seconds: [bits per byte of each seed]}}} of bench/original.py's runs."""
+    out = {}
+    for r in json.loads((ROOT / "bench" / "original.json").read_text()):
+        of = out.setdefault(TEXTS[r["text"]], {}).setdefault(r["who"], {})
+        of.setdefault(r["seconds"], []).append(r["bits_per_byte"])
+    return out
+
+
+def budget_table():
+    every = budgets()
+    seconds = sorted({s for text in every.values() for who in text.values() for s in who})
+    lines = ["| bits per byte | | " + " | ".join(f"{s:.0f} s" for s in seconds) + " |",
+             "|---|---|" + "---|" * len(seconds)]
+    for text, by in sorted(every.items()):
+        for who, name in WHO.items():
+            cells = [by.get(who, {}).get(s) for s in seconds]
+            lines.append(f"| {text} | {name} | " + " | ".join(
+                f"{statistics.mean(c):.3f} ({min(c):.3f} to {max(c):.3f})" if c and len(c) > 1 else
+                f"{c[0]:.3f}" if c else "" for c in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def budget_picture():
+    """A panel per text: seconds (logarithmic) to the right, bits per byte upwards."""
+    out = []
+    for n, (text, by) in enumerate(sorted(budgets().items())):
+        left, top, points = 60 + 290 * n, 30, [(s, v) for who in by.values()
+                                               for s, vs in who.items() for v in vs]
+        s0, s1 = (math.log(f(p[0] for p in points)) for f in (min, max))
+        high = 1.05 * max(p[1] for p in points)
+
+        def at(seconds, bits):
+            return (left + 10 + 200 * (math.log(seconds) - s0) / ((s1 - s0) or 1),
+                    top + 160 - 160 * bits / high)
+
+        out += [f'<rect x="{left}" y="{top}" width="220" height="160" fill="none" stroke="#bbb"/>',
+                f'<text x="{left}" y="{top - 8}">{text}: bits per byte</text>']
+        for s in sorted({p[0] for p in points}):
+            out.append(f'<text x="{at(s, 0)[0]:.1f}" y="{top + 174}" text-anchor="middle">'
+                       f'{s:.0f} s</text>')
+        for bits in (0, high / 2, high):
+            out.append(f'<text x="{left - 5}" y="{at(1, bits)[1] + 4:.1f}" text-anchor="end">'
+                       f'{bits:.2f}</text>')
+        for who, colour, name in (("original", "#a8471f", "the original's recipe"),
+                                  ("autoane", "#1f5fa8", "--preset auto")):
+            means = [at(s, statistics.mean(v)) for s, v in sorted(by.get(who, {}).items())]
+            if not means:
+                continue
+            out.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="' +
+                       " ".join(f"{x:.1f},{y:.1f}" for x, y in means) + '"/>')
+            out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>'
+                    for x, y in (at(s, v) for s, vs in by[who].items() for v in vs)]
+            out.append(f'<text x="{means[-1][0]:.1f}" y="{means[-1][1] - 7:.1f}" '
+                       f'text-anchor="end" fill="{colour}">{name}</text>')
+    return ('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 600 215" '
+            'font-family="sans-serif" font-size="11"><rect width="600" height="215" fill="#fff"/>\n'
+            + "\n".join(out) + "\n</svg>\n")
+
+
 def write_tables():
-    path = ROOT / "docs" / "recipes.md"
     done = load()
-    text = path.read_text()
-    for name, made in (("ingredients", table(done)), ("sizes", size_table(done)),
-                       ("grid", grid_table(done))):
-        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
-        head, _, rest = text.partition(begin)
-        text = head + begin + made + end + rest.partition(end)[2]
-    path.write_text(text)
+    (ROOT / "docs" / "budgets.svg").write_text(budget_picture())
+    recipes = {"ingredients": table(done), "ladder": ladder_table(done), "bf16": bf16_table(done),
+               "grid": grid_table(done), "budgets": budget_table()}
+    for page, tables in (("docs/recipes.md", recipes),
+                         ("README.md", {"budgets": recipes["budgets"]})):
+        text = (ROOT / page).read_text()
+        for name, made in tables.items():
+            begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+            head, _, rest = text.partition(begin)
+            text = head + begin + made + end + rest.partition(end)[2]
+        (ROOT / page).write_text(text)
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--text", help="a file of prose, 20 MB or more")
     p.add_argument("--seeds", default="1,2,3")
-    p.add_argument("--only", help="ingredients, 'sizes' or 'grid', separated by commas")
+    p.add_argument("--only", help="ingredients, 'ladder', 'bf16' or 'grid', separated by commas")
     p.add_argument("--jobs", type=int, default=os.cpu_count())
     p.add_argument("--tables", action="store_true", help="only make docs/recipes.md again")
     a = p.parse_args()
@@ -225,12 +314,19 @@ def main():
                     for options in (BASE | instead, BASE | variant):
                         wanted[key_of(text, seed, options)] = (data, text, seed, options)
         for text, data in texts.items():
-            for size in SIZES if not a.only or "sizes" in a.only.split(",") else ():
-                options = size_options(*size)
-                wanted[key_of(text, 1, options)] = (data, text, 1, options)
-        if a.text and (not a.only or "grid" in a.only.split(",")):
-            for _, options in grid_rows(done, a.text):
+            for seed in BF16_SEEDS if not a.only or "bf16" in a.only.split(",") else ():
+                for compute in ("f32", "bf16"):
+                    options = BF16 | {"compute": compute}
+                    wanted[key_of(text, seed, options)] = (data, text, seed, options)
+        if a.text and (not a.only or "ladder" in a.only.split(",")):
+            for _, preset, tokens in LADDER:
+                options = ladder_options(preset, tokens)
                 wanted[key_of("prose", 1, options)] = (a.text, "prose", 1, options)
+        if a.text and (not a.only or "grid" in a.only.split(",")):
+            for seed in GRID_SEEDS:
+                for _, options in grid_rows(done, a.text):
+                    key = key_of("prose", seed, options)
+                    wanted[key] = (a.text, "prose", seed, options)
         todo = [job for key, job in wanted.items() if key not in done]
         with concurrent.futures.ThreadPoolExecutor(a.jobs) as pool:
             for i, row in enumerate(pool.map(lambda job: train(*job), todo)):
