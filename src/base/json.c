@@ -49,8 +49,6 @@ static void json_release(void *p) {
     aa_heap_free((link *)p - 1);
 }
 
-void aa_json_free(char *dump) { json_release(dump); }
-
 static void free_ring(link *ring) {
     while (ring->next != ring) json_release(ring->next + 1);
 }
@@ -118,17 +116,52 @@ aa_status aa_json_load(json_t **out, const char *path, aa_err *err) {
     return st;
 }
 
+static void write_array(const json_t *v, aa_text *out) {
+    json_t *element;
+    size_t i;
+
+    aa_text_add(out, "[");
+    json_array_foreach(v, i, element) {
+        if (i) aa_text_add(out, ",");
+        aa_json_write(element, out);
+    }
+    aa_text_add(out, "]");
+}
+
+static void write_object(const json_t *v, aa_text *out) {
+    const char *key;
+    json_t *value;
+
+    aa_text_add(out, "{");
+    json_object_foreach((json_t *)(uintptr_t)v, key, value) {
+        aa_text_json_key(out, key);
+        aa_json_write(value, out);
+    }
+    aa_text_add(out, "}");
+}
+
+void aa_json_write(const json_t *v, aa_text *out) {
+    switch (json_typeof(v)) {
+    case JSON_OBJECT: write_object(v, out); break;
+    case JSON_ARRAY: write_array(v, out); break;
+    case JSON_STRING: aa_text_json_string(out, json_string_value(v), json_string_length(v)); break;
+    case JSON_INTEGER: aa_text_json_int(out, json_integer_value(v)); break;
+    case JSON_REAL: aa_text_json_real(out, json_real_value(v)); break;
+    case JSON_NULL: aa_text_add(out, "null"); break;
+    default: aa_text_json_bool(out, json_is_true(v)); break;
+    }
+}
+
 static aa_status wrong(const char *key, const char *name, const json_t *v, const char *want,
                        aa_err *err) {
-    bool big = json_is_object(v) || json_is_array(v);
-    char *found = v && !big ? json_dumps(v, JSON_ENCODE_ANY | JSON_ENSURE_ASCII) : NULL;
+    aa_text found = {0};
+    if (json_is_object(v)) aa_text_add(&found, "an object");
+    else if (json_is_array(v)) aa_text_add(&found, "an array");
+    else if (v) aa_json_write(v, &found);
+    else aa_text_add(&found, "nothing");
     aa_status st = aa_fail(err, AA_EFORMAT, "%s: \"%s\" must be %s; found %.60s", name, key, want,
-                           found               ? found
-                           : json_is_object(v) ? "an object"
-                           : json_is_array(v)  ? "an array"
-                           : v                 ? "another value"
-                                               : "nothing");
-    aa_json_free(found);
+                           found.failed ? "another value" : found.data);
+    aa_text_release(&found);
     return st;
 }
 

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/status.h"
+#include "base/text.h"
 
 /* Rejects duplicate keys, NUL in strings,
  * depth > 256 and sizes over 1 GiB. `name` is for messages. */
@@ -16,8 +17,8 @@ aa_status aa_json_parse(json_t **out, const char *data, size_t n, const char *na
 aa_status aa_json_parse_nul(json_t **out, const char *data, size_t n, const char *name,
                             aa_err *err) AA_MUST_USE;
 aa_status aa_json_load(json_t **out, const char *path, aa_err *err) AA_MUST_USE;
-/* Frees what jansson's json_dumps returned. */
-void aa_json_free(char *dump);
+/* v as compact JSON. (jansson's own writer loses text where memory runs out, and says nothing.) */
+void aa_json_write(const json_t *v, aa_text *out);
 
 /* Getters: `name` is the file for messages. Absent or null keys take the default `def` where one is
  * given; the *_need forms fail with AA_EFORMAT. Range violations fail. */

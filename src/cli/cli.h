@@ -68,6 +68,12 @@ void cli_line_close(void);
 /* The next line without its end; false when there is none. A backslash at its end asks for more. */
 bool cli_line_read(const char *prompt, aa_text *out);
 
+/* info of a model, of one file of weights, of an adapter. all: see the option. */
+aa_status cli_info_model(cli_call *call, const char *path, bool all, aa_err *err) AA_MUST_USE;
+aa_status cli_info_safetensors(cli_call *call, const char *path, bool all,
+                               aa_err *err) AA_MUST_USE;
+aa_status cli_info_adapter(cli_call *call, const char *path, aa_err *err) AA_MUST_USE;
+
 /* generate --chat: reads messages from standard input and streams answers, until its end. first: a
  * message said before, or NULL. */
 aa_status cli_chat(aa_session *s, const aa_chat *chat, const char *system, const char *first,

@@ -4,12 +4,16 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "cli/cli.h"
+#include "convert/adapter.h"
 #include "convert/source.h"
-#include "formats/safetensors.h"
 #include "report/report.h"
 
-typedef struct info_values { int64_t threads; } info_values;
-static const aa_opt info_rows[] = {CLI_THREADS_ROW(offsetof(info_values, threads)), {0}};
+typedef struct info_values { int64_t threads; bool all; } info_values;
+static const aa_opt info_rows[] = {
+    {"all", "output", AA_OPT_BOOL, offsetof(info_values, all), "no", 0, 0, 0, NULL,
+     "of a model: also what its files say of it, and each tensor with its digest"},
+    CLI_THREADS_ROW(offsetof(info_values, threads)),
+    {0}};
 
 static bool ends_with(const char *s, const char *tail) {
     size_t n = strlen(s), m = strlen(tail);
@@ -81,73 +85,6 @@ static aa_status presets(cli_call *call, aa_err *err) {
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-static aa_status model(cli_call *call, const char *path, aa_err *err) {
-    aa_source *s;
-    aa_text *out = &call->out;
-    AA_TRY(aa_source_open(&s, path, err));
-    const aa_config *c = &s->config;
-    if (call->json) {
-        aa_text_add(out, "{");
-        cli_key_string(out, "format", s->format);
-        cli_key_string(out, "arch", aa_arch_name(c->arch));
-        cli_key_int(out, "params", (int64_t)aa_config_params(c));
-        cli_key_int(out, "dim", c->dim);
-        cli_key_int(out, "layers", c->layers);
-        cli_key_int(out, "heads", c->heads);
-        cli_key_int(out, "kv_heads", c->kv_heads);
-        cli_key_int(out, "head_dim", c->head_dim);
-        cli_key_int(out, "ffn", c->ffn);
-        cli_key_int(out, "vocab", c->vocab);
-        cli_key_int(out, "full_vocab", (int64_t)s->full_vocab);
-        cli_key_int(out, "seq", c->seq);
-        aa_text_json_key(out, "tied");
-        aa_text_json_bool(out, c->tied);
-        aa_text_add(out, "}\n");
-    } else {
-        aa_text_printf(out, "%s: %s model, %.2f M parameters (%s)\n", path, aa_arch_name(c->arch),
-                       (double)aa_config_params(c) * 1e-6, s->format);
-        aa_text_printf(out,
-                       "  width %lld, %lld blocks, %lld heads (%lld kv) of %lld, ffn %lld, "
-                       "vocabulary %lld%s, %lld positions\n",
-                       (long long)c->dim, (long long)c->layers, (long long)c->heads,
-                       (long long)c->kv_heads, (long long)c->head_dim, (long long)c->ffn,
-                       (long long)c->vocab, c->tied ? " (tied)" : "", (long long)c->seq);
-        aa_text_printf(out, "  rope theta %g, norm eps %g%s%s\n", c->rope_theta, c->norm_eps,
-                       c->qkv_bias ? ", q/k/v biases" : "", c->qk_norm ? ", q/k norm" : "");
-        if (s->n_active)
-            aa_text_printf(out, "  compact vocabulary: written with rows for %zu ids\n",
-                           s->full_vocab);
-        aa_text_printf(out, "  tokenizer %s\n", s->tokenizer_path ? s->tokenizer_path : "none");
-    }
-    aa_source_close(s);
-    return AA_OK;
-}
-
-static aa_status safetensors(cli_call *call, const char *path, aa_err *err) {
-    aa_safetensors f;
-    aa_text *out = &call->out;
-    AA_TRY(aa_safetensors_open(&f, path, err));
-    if (call->json) aa_text_add(out, "{\"tensors\":[");
-    for (size_t i = 0; i < f.n_tensors; i++) {
-        const aa_st_tensor *t = &f.tensors[i];
-        if (call->json) {
-            aa_text_add(out, i ? ",{" : "{");
-            cli_key_string(out, "name", t->name);
-            cli_key_string(out, "dtype", aa_dtype_name(t->dtype));
-            cli_key_int(out, "elements", (int64_t)t->n_elements);
-            aa_text_add(out, "}");
-            continue;
-        }
-        aa_text_printf(out, "%-60s %-5s [", t->name, aa_dtype_name(t->dtype));
-        for (int d = 0; d < t->n_dims; d++)
-            aa_text_printf(out, d ? ", %llu" : "%llu", (unsigned long long)t->shape[d]);
-        aa_text_add(out, "]\n");
-    }
-    if (call->json) aa_text_add(out, "]}\n");
-    aa_safetensors_close(&f);
-    return AA_OK;
-}
-
 static aa_status tokenizer(cli_call *call, const char *path, aa_err *err) {
     static const char *const kinds[] = {[AA_TOKENIZER_BYTES] = "byte",
                                         [AA_TOKENIZER_BPE] = "byte-level BPE",
@@ -199,6 +136,7 @@ static aa_status run_info(cli_call *call, aa_err *err) {
     if (!call->n_positional || strcmp(call->positional[0], "machine") == 0)
         return machine(call, err);
     const char *path = call->positional[0];
+    bool all = ((const info_values *)call->opts.values)->all;
     if (strcmp(path, "presets") == 0) return presets(call, err);
     aa_sys_info info;
     int no = aa_sys_stat(&info, path);
@@ -206,20 +144,25 @@ static aa_status run_info(cli_call *call, aa_err *err) {
     if (info.kind == AA_SYS_ABSENT)
         return aa_fail(err, AA_ENOTFOUND,
                        "there is no '%s'; give a file, a directory, 'presets' or 'machine'", path);
+    if (aa_adapter_is(path)) return cli_info_adapter(call, path, err);
     if (info.kind == AA_SYS_DIR) {
         char *journal = aa_path_join(path, "journal.jsonl");
-        bool is_run = journal && aa_sys_stat(&info, journal) == 0 && info.kind == AA_SYS_FILE;
+        if (!journal) return aa_fail_memory(err, "a path", 0);
+        bool is_run = aa_sys_stat(&info, journal) == 0 && info.kind == AA_SYS_FILE;
         aa_heap_free(journal);
-        return is_run ? run_directory(call, path, err) : model(call, path, err);
+        return is_run ? run_directory(call, path, err) : cli_info_model(call, path, all, err);
     }
-    if (ends_with(path, ".safetensors")) return safetensors(call, path, err);
-    if (ends_with(path, ".gguf")) return model(call, path, err);
+    if (aa_source_is_file(path) || ends_with(path, ".gguf"))
+        return cli_info_model(call, path, all, err);
+    if (ends_with(path, ".safetensors")) return cli_info_safetensors(call, path, all, err);
     if (ends_with(path, ".jsonl")) return run_directory(call, path, err);
-    if (ends_with(path, ".json")) return tokenizer(call, path, err);
+    if (ends_with(path, ".json") || aa_tokenizer_is_llama2c(path))
+        return tokenizer(call, path, err);
     if (aa_tokens_is_file(path)) return tokens(call, path, err);
     return aa_fail(err, AA_EUNSUPPORTED,
-                   "'%s' is none of: run or model directory, .gguf, .safetensors, tokenizer .json, "
-                   "journal .jsonl, token file",
+                   "'%s' is none of: run, model or adapter directory, model file (.gguf, BLZT, "
+                   "llama2.c), .safetensors, tokenizer .json or tokenizer.bin, journal .jsonl, "
+                   "token file",
                    path);
 }
 

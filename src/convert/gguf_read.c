@@ -459,6 +459,60 @@ static aa_status gguf_tokenizer(aa_source *s, aa_tokenizer **out, aa_err *err) {
     return st;
 }
 
+/* ---- all keys -------------------------------------------------------------------------------- */
+
+enum { SHORT_ARRAY = 8 };                /* elements that are shown */
+
+static void add_element(const aa_gguf_key *k, uint64_t i, const unsigned char **at, aa_text *out) {
+    int64_t whole;
+    double real;
+    bool flag;
+
+    if (k->kind == AA_GGUF_STRING) {
+        aa_gguf_name v = aa_gguf_string(at);
+
+        aa_text_json_string(out, v.s, v.n);
+    } else if (aa_gguf_bool(k, i, &flag)) aa_text_json_bool(out, flag);
+    else if (aa_gguf_int(k, i, &whole)) aa_text_json_int(out, whole);
+    else aa_text_json_real(out, aa_gguf_real(k, i, &real) ? k->kind == AA_GGUF_F32
+                                                            ? shortest((float)real) : real : NAN);
+}
+
+static void add_value(const aa_gguf_key *k, aa_text *out) {
+    const unsigned char *at = k->data;
+
+    if (k->n > SHORT_ARRAY) {
+        aa_text_printf(out, "{\"array\":\"%s\",\"n\":%llu}", aa_gguf_kind_name(k->kind),
+                       (unsigned long long)k->n);
+        return;
+    }
+    if (k->array) aa_text_add(out, "[");
+    for (uint64_t i = 0; i < k->n; i++) {
+        if (i) aa_text_add(out, ",");
+        add_element(k, i, &at, out);
+    }
+    if (k->array) aa_text_add(out, "]");
+}
+
+static aa_status gguf_metadata(aa_source *s, aa_source_key *each, void *ctx, aa_err *err) {
+    const aa_gguf *file = aa__gguf_of(s);
+    aa_text name = {0}, value = {0};
+    aa_status st = AA_OK;
+
+    for (size_t i = 0; !st && i < file->n_keys; i++) {
+        const aa_gguf_key *k = &file->keys[i];
+
+        aa_text_clear(&name), aa_text_clear(&value);
+        aa_text_add_bytes(&name, k->name.s, k->name.n);
+        add_value(k, &value);
+        st = aa_text_status(name.failed ? &name : &value, err);
+        if (!st) each(ctx, name.data, value.data);
+    }
+    aa_text_release(&name);
+    aa_text_release(&value);
+    return st;
+}
+
 aa_status aa__gguf_open(aa_source *s, const char *path, aa_err *err) {
     gguf_self *self = aa_heap_alloc(1, sizeof *self);
 
@@ -470,6 +524,7 @@ aa_status aa__gguf_open(aa_source *s, const char *path, aa_err *err) {
     s->mapped = true;
     s->tokenizer = gguf_tokenizer;
     s->check_all_read = gguf_check_all_read;
+    s->metadata = gguf_metadata;
     AA_TRY(aa_gguf_open(&self->file, path, err));
     self->used = aa_heap_alloc(self->file.n_tensors + 1, sizeof *self->used);
     if (!self->used) return aa_fail_memory(err, "the list of tensors", self->file.n_tensors);

@@ -5,10 +5,7 @@
  * in the mixture, attn_v and ffn_down of the first and the last eighth of the layers and of every
  * third between have Q6_K, too. Types whose blocks do not fit a row give way: Q4_K to Q5_0, Q6_K to
  * Q8_0, whatever fits no row to F16.
- *
- * The data of a tensor is rows in the order of the format (gguf_names.c), of which a chunk is in
- * memory at a time. What was read of a mapped source is let go behind, so that memory does not grow
- * with the model.
+ * Rows are in the order of the format (gguf_names.c).
  */
 #include <math.h>
 #include <stdio.h>
@@ -16,26 +13,18 @@
 #include "base/memory.h"
 #include "convert/convert.h"
 #include "convert/gguf_int.h"
+#include "convert/stream.h"
 #include "data/chat.h"
 
-#define CHUNK_VALUES ((size_t)1 << 20)   /* converted at a time: 4 MiB of floats */
-#define F16_MOST 65504
 enum { MOSTLY_Q4_K_M = 15 };             /* general.file_type of the mixture */
-
-typedef struct entry {                   /* a tensor of the file */
-    char name[AA__GGUF_NAME];
-    aa_stored from; aa_type to;
-    size_t paired;                       /* order of rows in the file, as aa_stored.paired_head */
-    bool vector, mapped;
-} entry;
 
 typedef struct writer {
     aa_source *s;
-    const aa_gguf_options *o;
+    const aa_convert_options *o;
     aa_config config;                    /* with the ids that the file has rows for */
     aa_arena arena;
-    entry *entries; size_t n;
-    float *values; unsigned char *bytes; /* of a chunk */
+    aa__entry *entries; size_t n;
+    aa__stream stream;
 } writer;
 
 /* ---- types ----------------------------------------------------------------------------------- */
@@ -44,14 +33,16 @@ static bool gets_more_bits(int64_t layer, int64_t layers) {
     return layer < layers / 8 || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2;
 }
 
-static aa_type wanted_type(const writer *w, const aa_tensor *row, aa_type from) {
+static aa_type wanted_type(const writer *w, const aa_tensor *row, const aa_stored *from) {
     aa_type type = w->o->type;
     bool head = row->kind == AA_KIND_HEAD || (row->kind == AA_KIND_EMBEDDING && w->config.tied);
 
     if (aa_tensor_is_vector(row)) return AA_TYPE_F32;
     if (type == AA_TYPE_COUNT) {
-        if (aa__gguf_file_type(from) >= 0) return from;
-        return from == AA_TYPE_F64 ? AA_TYPE_F32 : AA_TYPE_F16;     /* F8: exact */
+        if (aa__gguf_file_type(from->type) >= 0 &&
+            (!from->delta || aa_type_can_quantize(from->type)))
+            return from->type;
+        return from->type == AA_TYPE_F64 ? AA_TYPE_F32 : AA_TYPE_F16;     /* F8: exact */
     }
     if (aa_type_block(type) == 1 || type == AA_TYPE_Q8_0) return type;
     if (head) return AA_TYPE_Q6_K;
@@ -84,14 +75,16 @@ static aa_status check_expressible(const aa_config *c, aa_type type, aa_err *err
 }
 
 static aa_status add_entry(writer *w, const aa_tensor *row, aa_err *err) {
-    entry *e = &w->entries[w->n];
+    aa__entry *e = &w->entries[w->n];
+    const double scale = aa__residual_scale_of(&w->s->config, row);
 
     AA_TRY(w->s->find(w->s, row, &e->from, err));
     aa_assert(aa__gguf_name(row->name, e->name));
     e->vector = aa_tensor_is_vector(row);
-    e->paired = aa__gguf_paired(&w->config, row->name);
+    e->scale = scale == 1 ? 0 : scale;
     e->mapped = w->s->mapped;
-    e->to = fitting_type(wanted_type(w, row, e->from.type), e->from.cols);
+    e->paired = aa__gguf_paired(&w->config, row->name);
+    e->to = fitting_type(wanted_type(w, row, &e->from), e->from.cols);
     if (e->vector && aa_type_block(e->from.type) == 1)   /* rows of one element can be ordered */
         e->from.rows *= e->from.cols, e->from.cols = 1;
     w->n++;
@@ -103,12 +96,12 @@ static aa_status add_divisors(writer *w, aa_err *err) {
     size_t n = (size_t)w->config.head_dim / 2;
     double *wide = aa_arena_new(&w->arena, double, 2 * n);
     float *divisors = aa_arena_new(&w->arena, float, n);
-    entry *e = &w->entries[w->n++];
+    aa__entry *e = &w->entries[w->n++];
 
     AA_TRY(aa_arena_status(&w->arena, err));
     aa__gguf_rope_divisors(&w->config, wide);
     for (size_t i = 0; i < n; i++) divisors[i] = (float)wide[i];
-    *e = (entry){.name = AA__GGUF_ROPE_FREQS, .to = AA_TYPE_F32, .vector = true,
+    *e = (aa__entry){.name = AA__GGUF_ROPE_FREQS, .to = AA_TYPE_F32, .vector = true,
                  .from = {.type = AA_TYPE_F32, .rows = n, .cols = 1,
                           .data = (const unsigned char *)divisors}};
     return AA_OK;
@@ -118,7 +111,7 @@ static aa_status list_entries(writer *w, aa_err *err) {
     size_t n = aa_model_rows(&w->s->config, NULL, 0);
     aa_tensor *rows = aa_arena_new(&w->arena, aa_tensor, n);
 
-    w->entries = aa_arena_new(&w->arena, entry, n + 1);
+    w->entries = aa_arena_new(&w->arena, aa__entry, n + 1);
     AA_TRY(aa_arena_status(&w->arena, err));
     aa_model_rows(&w->s->config, rows, n);
     for (size_t i = 0; i < n; i++) AA_TRY(add_entry(w, &rows[i], err));
@@ -242,19 +235,10 @@ static aa_status put_tokenizer(const writer *w, aa_gguf_header *h, aa_err *err) 
     return st;
 }
 
-/* What most of the weights are. */
 static int file_type(const writer *w) {
-    uint64_t n[AA_TYPE_COUNT] = {0};
-    int most = AA_TYPE_F32;
-
     if (w->o->mixed) return MOSTLY_Q4_K_M;
     if (w->o->type != AA_TYPE_COUNT) return aa__gguf_file_type(w->o->type);
-    for (size_t i = 0; i < w->n; i++)
-        if (!w->entries[i].vector)
-            n[w->entries[i].to] += (uint64_t)w->entries[i].from.rows * w->entries[i].from.cols;
-    for (int t = 0; t < AA_TYPE_COUNT; t++)
-        if (n[t] > n[most]) most = t;
-    return aa__gguf_file_type((aa_type)most);
+    return aa__gguf_file_type(aa__most_common_type(w->entries, w->n));
 }
 
 static void put_types(const writer *w, aa_gguf_header *h) {
@@ -296,88 +280,9 @@ static aa_status put_keys(const writer *w, const char *path, aa_gguf_header *h, 
     return put_tokenizer(w, h, err);
 }
 
-/* ---- data ------------------------------------------------------------------------------------ */
-
-/* Our row that is row r of the file: the inverse of what aa_stored_row does. */
-static size_t our_row(size_t paired, size_t r) {
-    if (!paired) return r;
-    size_t in_head = r % paired;
-    return r - in_head + in_head % 2 * (paired / 2) + in_head / 2;
-}
-
-/* Rows first .. of an entry, being converted. */
-typedef struct chunk { const writer *w; const entry *e; size_t first; } chunk;
-
-static void read_rows(void *ctx, size_t begin, size_t end, int thread) {
-    const chunk *c = ctx;
-    const aa_stored *from = &c->e->from;
-
-    (void)thread;
-    for (size_t i = begin; i < end; i++)
-        aa_dequantize(c->w->values + i * from->cols, from->type,
-                      aa_stored_row(from, our_row(c->e->paired, c->first + i)), from->cols);
-}
-
-static void quantize_rows(void *ctx, size_t begin, size_t end, int thread) {
-    const chunk *c = ctx;
-    size_t cols = c->e->from.cols, size = aa_type_bytes(c->e->to, cols);
-
-    (void)thread;
-    aa_quantize(c->w->bytes + begin * size, c->e->to, c->w->values + begin * cols,
-                (end - begin) * cols);
-}
-
-static aa_status check_values(const chunk *c, size_t n, aa_err *err) {
-    float most = c->e->to == AA_TYPE_F16 ? F16_MOST : INFINITY;
-
-    for (size_t i = 0; i < n; i++)
-        if (!(fabsf(c->w->values[i]) <= most) || isinf(c->w->values[i]))
-            return aa_fail(err, AA_EFORMAT, "'%s': tensor '%s' holds %g, which %s cannot",
-                           c->w->s->path, c->e->name, (double)c->w->values[i],
-                           aa_type_name(c->e->to));
-    return AA_OK;
-}
-
-static aa_status write_converted(const chunk *c, size_t n, aa_outfile *f, aa_err *err) {
-    size_t cols = c->e->from.cols;
-
-    aa_pool_run(c->w->o->pool, n, read_rows, (void *)(uintptr_t)c);
-    AA_TRY(check_values(c, n * cols, err));
-    aa_pool_run(c->w->o->pool, n, quantize_rows, (void *)(uintptr_t)c);
-    aa_outfile_write(f, c->w->bytes, n * aa_type_bytes(c->e->to, cols));
-    return AA_OK;
-}
-
-static void copy_rows(const chunk *c, size_t n, aa_outfile *f) {
-    const aa_stored *from = &c->e->from;
-    size_t size = aa_type_bytes(from->type, from->cols);
-
-    if (from->paired_head == c->e->paired)
-        aa_outfile_write(f, from->data + c->first * size, n * size);
-    else
-        for (size_t i = 0; i < n; i++)
-            aa_outfile_write(f, aa_stored_row(from, our_row(c->e->paired, c->first + i)), size);
-}
-
-static aa_status write_entry(const writer *w, const entry *e, aa_outfile *f, aa_err *err) {
-    size_t step = e->from.cols < CHUNK_VALUES ? CHUNK_VALUES / e->from.cols : 1;
-    size_t size = aa_type_bytes(e->from.type, e->from.cols);
-
-    for (size_t first = 0; first < e->from.rows; first += step) {
-        size_t n = e->from.rows - first < step ? e->from.rows - first : step;
-        const chunk c = {w, e, first};
-
-        if (e->from.type == e->to) copy_rows(&c, n, f);
-        else AA_TRY(write_converted(&c, n, f, err));
-        if (e->mapped) aa_sys_map_drop(e->from.data + first * size, n * size);
-    }
-    aa_gguf_pad(f);
-    return AA_OK;
-}
-
 /* ---- files ----------------------------------------------------------------------------------- */
 
-static void put_entry(const entry *e, aa_gguf_header *h) {
+static void put_entry(const aa__entry *e, aa_gguf_header *h) {
     uint64_t n = (uint64_t)e->from.rows * e->from.cols, dims[2] = {e->from.cols, e->from.rows};
     uint32_t type = 0;
 
@@ -404,24 +309,14 @@ static aa_status write_shard(const writer *w, const char *path, const shard *d, 
     if (!st) st = aa_outfile_open(&f, name, err);
     if (!st) st = aa_gguf_begin(f, &h, err);
     aa_gguf_header_release(&h);
-    for (size_t i = d->begin; !st && i < d->end; i++) st = write_entry(w, &w->entries[i], f, err);
+    for (size_t i = d->begin; !st && i < d->end; i++) {
+        st = aa__stream_entry(&w->stream, &w->entries[i], f, err);
+        aa_gguf_pad(f);
+    }
     if (!st) st = aa_outfile_commit(f, NULL, err);
     else if (f) aa_outfile_abort(f);
     aa_heap_free(name);
     return st;
-}
-
-/* The end of the shard that begins with entry `begin`. */
-static size_t shard_end(const writer *w, size_t begin) {
-    uint64_t total = 0;
-
-    for (size_t i = begin; i < w->n; i++) {
-        const aa_stored *from = &w->entries[i].from;
-
-        total += (uint64_t)from->rows * aa_type_bytes(w->entries[i].to, from->cols);
-        if (w->o->shard_bytes && i > begin && total > w->o->shard_bytes) return i;
-    }
-    return w->n;
 }
 
 /* The last file first: without the first one the others are no model. */
@@ -432,8 +327,10 @@ static aa_status write_shards(const writer *w, const char *path, aa_err *err) {
 
     if (!shards) return aa_fail_memory(err, "the list of files", w->n * sizeof *shards);
     for (size_t at = 0; at < w->n; n++) {
-        shards[n] = (shard){.begin = at, .end = shard_end(w, at), .i = n};
-        at = shards[n].end;
+        size_t end = aa__shard_end(w->entries, w->n, at, w->o->shard_bytes);
+
+        shards[n] = (shard){.begin = at, .end = end, .i = n};
+        at = end;
     }
     for (size_t i = n; !st && i-- > 0;) {
         shards[i].n = n;
@@ -443,18 +340,14 @@ static aa_status write_shards(const writer *w, const char *path, aa_err *err) {
     return st;
 }
 
-aa_status aa_gguf_write(const char *path, aa_source *s, const aa_gguf_options *o, aa_err *err) {
+aa_status aa_gguf_write(const char *path, aa_source *s, const aa_convert_options *o, aa_err *err) {
     writer w = {.s = s, .o = o, .config = s->config};
-    size_t most = CHUNK_VALUES;
 
     w.config.vocab = (int64_t)s->full_vocab;
     AA_TRY(check_expressible(&w.config, o->type, err));
     aa_arena_init(&w.arena, "writing a model");
     aa_status st = list_entries(&w, err);
-    for (size_t i = 0; i < w.n; i++)
-        if (w.entries[i].from.cols > most) most = w.entries[i].from.cols;
-    w.values = aa_arena_new(&w.arena, float, most);
-    w.bytes = aa_arena_alloc(&w.arena, most, sizeof(float));         /* no type takes more */
+    if (!st) aa__stream_init(&w.stream, s->path, o->pool, w.entries, w.n, &w.arena);
     if (!st) st = aa_arena_status(&w.arena, err);
     if (!st) st = write_shards(&w, path, err);
     aa_arena_release(&w.arena);

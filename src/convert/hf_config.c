@@ -15,14 +15,24 @@
 #include "base/json.h"
 #include "convert/convert_int.h"
 
-static const char *const class_names[AA_ARCH_COUNT] = {"LlamaForCausalLM", "Qwen2ForCausalLM",
-                                                       "Qwen3ForCausalLM"};
-static const char *const base_names[AA_ARCH_COUNT] = {"LlamaModel", "Qwen2Model", "Qwen3Model"};
+/* Configuration classes, with what they take for keys that are absent (0: it follows from others).
+ * The first are those that are written, by architecture. */
+typedef struct family {
+    const char *type, *class, *base;
+    int arch;
+    int64_t kv_heads, head_dim, window;
+} family;
+static const family families[] = {
+    {"llama", "LlamaForCausalLM", "LlamaModel", AA_ARCH_LLAMA, 0, 0, 0},
+    {"qwen2", "Qwen2ForCausalLM", "Qwen2Model", AA_ARCH_QWEN2, 32, 0, 0},
+    {"qwen3", "Qwen3ForCausalLM", "Qwen3Model", AA_ARCH_QWEN3, 32, 128, 0},
+    {"mistral", "MistralForCausalLM", "MistralModel", AA_ARCH_LLAMA, 8, 0, 4096}};
+enum { N_FAMILIES = sizeof families / sizeof *families };
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
 /* A file being read: its object and its name for messages. */
-typedef struct config_file { const json_t *o; const char *path; } config_file;
+typedef struct config_file { const json_t *o; const char *path; const family *family; } config_file;
 
 static bool present(const json_t *o, const char *key) {
     const json_t *v = json_object_get(o, key);
@@ -34,25 +44,24 @@ static aa_status refuse(const config_file *f, const char *key, const char *why, 
     return aa_fail(err, AA_EUNSUPPORTED, "'%s': \"%s\": %s", f->path, key, why);
 }
 
-static aa_status parse_arch(const config_file *f, int *out, aa_err *err) {
+static aa_status parse_family(config_file *f, aa_err *err) {
     const json_t *classes = json_object_get(f->o, "architectures");
     const char *type, *class = NULL;
-    int arch = AA_ARCH_COUNT;
 
     AA_TRY(aa_json_str(f->o, "model_type", f->path, NULL, &type, err));
     if (json_array_size(classes)) class = json_string_value(json_array_get(classes, 0));
     if (json_array_size(classes) > 1 || (json_array_size(classes) && !class))
         return refuse(f, "architectures", "must be a list of one name", err);
-    for (int a = 0; a < AA_ARCH_COUNT; a++)
-        if (type ? strcmp(type, aa_arch_name(a)) == 0 : class && !strcmp(class, class_names[a]))
-            arch = a;
-    if (arch == AA_ARCH_COUNT)
+    for (int i = 0; i < N_FAMILIES; i++)
+        if (type ? strcmp(type, families[i].type) == 0 : class && !strcmp(class, families[i].class))
+            f->family = &families[i];
+    if (!f->family)
         return aa_fail(err, AA_EUNSUPPORTED, "'%s': \"model_type\" is '%.60s'; supported are "
-                       "llama, qwen2 and qwen3", f->path, type ? type : class ? class : "missing");
-    if (class && strcmp(class, class_names[arch]) && strcmp(class, base_names[arch]))
+                       "llama, qwen2, qwen3 and mistral", f->path,
+                       type ? type : class ? class : "missing");
+    if (class && strcmp(class, f->family->class) && strcmp(class, f->family->base))
         return aa_fail(err, AA_EUNSUPPORTED, "'%s': \"architectures\" has '%.60s'; with model_type "
-                       "%s it must be %s", f->path, class, aa_arch_name(arch), class_names[arch]);
-    *out = arch;
+                       "%s it must be %s", f->path, class, f->family->type, f->family->class);
     return AA_OK;
 }
 
@@ -69,9 +78,10 @@ static aa_status parse_sizes(const config_file *f, aa_config *c, aa_err *err) {
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
         AA_TRY(aa_json_int_need(f->o, needed[i].key, f->path, 1, needed[i].most,
                                 (int64_t *)(void *)((char *)c + needed[i].at), err));
-    /* In the qwen classes an absent key means 32 heads, a null one as many as there are heads. */
-    int64_t kv_heads = c->heads, head_dim = c->arch == AA_ARCH_QWEN3 ? 128 : 0;
-    if (c->arch != AA_ARCH_LLAMA && !json_object_get(f->o, "num_key_value_heads")) kv_heads = 32;
+    /* A null key means as many as there are heads. */
+    int64_t kv_heads = c->heads, head_dim = f->family->head_dim;
+    if (f->family->kv_heads && !json_object_get(f->o, "num_key_value_heads"))
+        kv_heads = f->family->kv_heads;
     AA_TRY(aa_json_int(f->o, "num_key_value_heads", f->path, 1, INT32_MAX, kv_heads, &c->kv_heads,
                        err));
     if (!head_dim && !present(f->o, "head_dim") && c->dim % c->heads)
@@ -143,6 +153,13 @@ static aa_status refuse_sliding_window(const config_file *f, const aa_config *c,
         return AA_OK;
     }
     bool window = present(f->o, "sliding_window");
+    if (f->family->window) {                     /* one that holds every position changes nothing */
+        int64_t width = json_object_get(f->o, "sliding_window") ? c->seq : f->family->window;
+
+        AA_TRY(aa_json_int(f->o, "sliding_window", f->path, 1, INT32_MAX, width, &width, err));
+        return width < c->seq ? refuse(f, "sliding_window", "attention through a sliding window "
+                                       "is not supported", err) : AA_OK;
+    }
     AA_TRY(aa_json_flag(f->o, "use_sliding_window", f->path, c->arch == AA_ARCH_LLAMA && window,
                         &uses, err));
     AA_TRY(aa_json_int(f->o, "max_window_layers", f->path, 0, INT32_MAX,
@@ -221,11 +238,12 @@ static aa_status parse_rope(const config_file *f, aa_config *c, aa_err *err) {
     return AA_OK;
 }
 
-static aa_status parse_config(const config_file *f, aa_config *c, aa_err *err) {
+static aa_status parse_config(config_file *f, aa_config *c, aa_err *err) {
     aa_err problem = {0};
 
     if (!json_is_object(f->o)) return aa_fail(err, AA_EFORMAT, "'%s' is no JSON object", f->path);
-    AA_TRY(parse_arch(f, &c->arch, err));
+    AA_TRY(parse_family(f, err));
+    c->arch = f->family->arch;
     AA_TRY(refuse_foreign_features(f, err));
     AA_TRY(parse_sizes(f, c, err));
     AA_TRY(parse_flags(f, c, err));
@@ -244,7 +262,7 @@ aa_status aa_hf_config_parse(aa_config *out, const char *path, aa_err *err) {
     json_t *o = NULL;
 
     AA_TRY(aa_json_load(&o, path, err));
-    aa_status st = parse_config(&(config_file){o, path}, &c, err);
+    aa_status st = parse_config(&(config_file){o, path, NULL}, &c, err);
     json_decref(o);
     if (!st) *out = c;
     return st;
@@ -315,10 +333,18 @@ static aa_status check_expressible(const aa_config *c, aa_err *err) {
     return AA_OK;
 }
 
-aa_status aa_hf_config_json(const aa_config *c, const aa_tokenizer *t, aa_text *out, aa_err *err) {
+static const char *torch_name(aa_type type) {
+    return type == AA_TYPE_F16    ? "float16"
+           : type == AA_TYPE_BF16 ? "bfloat16"
+           : type == AA_TYPE_F64  ? "float64"
+                                  : "float32";
+}
+
+aa_status aa_hf_config_json(const aa_config *c, const aa_tokenizer *t, aa_type weights,
+                            aa_text *out, aa_err *err) {
     AA_TRY(check_expressible(c, err));
     aa_text_add(out, "{");
-    key(out, "architectures"), aa_text_printf(out, "[\"%s\"]", class_names[c->arch]);
+    key(out, "architectures"), aa_text_printf(out, "[\"%s\"]", families[c->arch].class);
     key(out, "model_type"), aa_text_printf(out, "\"%s\"", aa_arch_name(c->arch));
     put_int(out, "vocab_size", c->vocab);
     put_int(out, "hidden_size", c->dim);
@@ -344,8 +370,8 @@ aa_status aa_hf_config_json(const aa_config *c, const aa_tokenizer *t, aa_text *
     put_id(out, "eos_token_id", t ? aa_tokenizer_eos(t) : -1);
     put_id(out, "pad_token_id", -1);
     put_flag(out, "use_cache", true);
-    put_raw(out, "torch_dtype", "\"float32\"");
-    put_raw(out, "dtype", "\"float32\"");
+    key(out, "torch_dtype"), aa_text_printf(out, "\"%s\"", torch_name(weights));
+    key(out, "dtype"), aa_text_printf(out, "\"%s\"", torch_name(weights));
     aa_text_add(out, "\n}\n");
     return aa_text_status(out, err);
 }

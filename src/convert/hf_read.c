@@ -272,6 +272,34 @@ static aa_status hf_check_all_read(aa_source *s, aa_err *err) {
     return AA_OK;
 }
 
+static aa_status each_member(const json_t *o, aa_source_key *each, void *ctx, aa_err *err) {
+    aa_text text = {0};
+    aa_status st = AA_OK;
+    const char *key;
+    json_t *value;
+
+    json_object_foreach((json_t *)(uintptr_t)o, key, value) {
+        aa_text_clear(&text);
+        aa_json_write(value, &text);
+        st = aa_text_status(&text, err);
+        if (st) break;
+        each(ctx, key, text.data);
+    }
+    aa_text_release(&text);
+    return st;
+}
+
+static aa_status hf_metadata(aa_source *s, aa_source_key *each, void *ctx, aa_err *err) {
+    char *path = aa_path_join(s->path, AA__HF_CONFIG);
+    json_t *o = NULL;
+    aa_status st = path ? aa_json_load(&o, path, err) : aa_fail_memory(err, "a path", 0);
+
+    if (!st) st = each_member(o, each, ctx, err);
+    json_decref(o);
+    aa_heap_free(path);
+    return st;
+}
+
 /* ---- the chat template ----------------------------------------------------------------------- */
 
 /* tokenizer_config.json's "chat_template": a string, or a list of named ones of which the one named
@@ -308,7 +336,7 @@ static aa_status template_of_file(aa_source *s, const char *path, aa_err *err) {
 }
 
 /* The file of its own is the newer custom, and wins in transformers, too. */
-static aa_status read_template(aa_source *s, const char *dir, aa_err *err) {
+aa_status aa__hf_read_template(aa_source *s, const char *dir, aa_err *err) {
     static const struct {
         const char *name;
         aa_status (*read)(aa_source *s, const char *path, aa_err *err);
@@ -340,11 +368,12 @@ aa_status aa__hf_open(aa_source *s, const char *dir, aa_err *err) {
     s->mapped = true;
     s->tokenizer = hf_tokenizer;
     s->check_all_read = hf_check_all_read;
+    s->metadata = hf_metadata;
     AA_TRY(read_config(s, dir, err));
     s->full_vocab = (size_t)s->config.vocab;
     AA_TRY(open_weights(self, dir, err));
     AA_TRY(read_active(s, dir, err));
-    AA_TRY(read_template(s, dir, err));
+    AA_TRY(aa__hf_read_template(s, dir, err));
     AA_TRY(aa__kind_of(&tokenizer, dir, AA__HF_TOKENIZER, err));
     if (tokenizer == AA_SYS_ABSENT) return AA_OK;
     s->tokenizer_path = aa_path_join(dir, AA__HF_TOKENIZER);

@@ -76,19 +76,10 @@ static void active_json(const aa_hf_options *o, const vocabulary *v, aa_text *t)
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
-static bool ends_with(const char *s, const char *end) {
-    size_t n = strlen(s), m = strlen(end);
+double aa__residual_scale_of(const aa_config *c, const aa_tensor *row) {
+    bool output = strstr(row->name, ".self_attn.o_proj.") || strstr(row->name, ".mlp.down_proj.");
 
-    return n >= m && strcmp(s + n - m, end) == 0;
-}
-
-static double scale_of(const aa_config *c, const aa_tensor *t) {
-    static const char *const outputs[] = {"self_attn.o_proj.weight", "self_attn.o_proj.bias",
-                                          "mlp.down_proj.weight", "mlp.down_proj.bias"};
-
-    for (size_t i = 0; i < sizeof outputs / sizeof *outputs; i++)
-        if (ends_with(t->name, outputs[i])) return c->residual_scale;
-    return 1;
+    return output ? c->residual_scale : 1;
 }
 
 static void write_values(aa_outfile *f, const aa_real *values, size_t n, double scale,
@@ -139,7 +130,8 @@ static aa_status write_tensors(aa_outfile *f, const aa_model *m, const aa_hf_opt
         if (is_factor(m, t)) continue;
         if (is_low_rank(m, t)) st = write_low_rank(f, m, o->cpu, v, chunk, err);
         else if (!v->row_of || !aa__is_by_id(t))
-            write_values(f, t->data, aa_tensor_size(t), scale_of(&m->config, t), chunk);
+            write_values(f, t->data, aa_tensor_size(t), aa__residual_scale_of(&m->config, t),
+                         chunk);
         else
             for (size_t id = 0; id < v->n_ids; id++)
                 write_values(f, t->data + (size_t)v->row_of[id] * t->cols, t->cols, 1, chunk);
@@ -225,19 +217,44 @@ static void generation_json(const aa_tokenizer *k, aa_text *t) {
     aa_text_add(t, "}\n");
 }
 
+static aa_status write_config(const target *d, const aa_config *c, const aa_tokenizer *k,
+                              aa_type type, aa_text *t, aa_err *err) {
+    AA_TRY(aa_hf_config_json(c, k, type, t, err));
+    AA_TRY(write_text(d, AA__HF_CONFIG, t, err));
+    generation_json(k, t);
+    return write_text(d, AA__HF_GENERATION, t, err);
+}
+
+static aa_status write_tokenizer(const target *d, const aa_config *c, const aa_tokenizer *k,
+                                 const char *chat_template, aa_text *t, aa_err *err) {
+    AA_TRY(aa_tokenizer_write_json(k, t, err));
+    AA_TRY(write_text(d, AA__HF_TOKENIZER, t, err));
+    AA_TRY(aa_tokenizer_write_config_json(k, (size_t)c->seq, chat_template, t, err));
+    return write_text(d, AA__HF_TOKENIZER_CONFIG, t, err);
+}
+
+aa_status aa__hf_write_config(const char *dir, const aa_config *c, const aa_tokenizer *k,
+                              aa_type type, aa_err *err) {
+    aa_text t = {0};
+    aa_status st = write_config(&(target){dir, NULL}, c, k, type, &t, err);
+
+    aa_text_release(&t);
+    return st;
+}
+
+aa_status aa__hf_write_tokenizer(const char *dir, const aa_config *c, const aa_tokenizer *k,
+                                 const char *chat_template, aa_err *err) {
+    aa_text t = {0};
+    aa_status st = write_tokenizer(&(target){dir, NULL}, c, k, chat_template, &t, err);
+
+    aa_text_release(&t);
+    return st;
+}
+
 static aa_status write_texts(const target *d, const aa_config *c, const aa_hf_options *o,
                              const vocabulary *v, aa_text *t, aa_err *err) {
-    AA_TRY(aa_hf_config_json(c, o->tokenizer, t, err));
-    AA_TRY(write_text(d, AA__HF_CONFIG, t, err));
-    generation_json(o->tokenizer, t);
-    AA_TRY(write_text(d, "generation_config.json", t, err));
-    if (o->tokenizer) {
-        AA_TRY(aa_tokenizer_write_json(o->tokenizer, t, err));
-        AA_TRY(write_text(d, AA__HF_TOKENIZER, t, err));
-        AA_TRY(aa_tokenizer_write_config_json(o->tokenizer, (size_t)c->seq,
-                                              o->chat_template, t, err));
-        AA_TRY(write_text(d, AA__HF_TOKENIZER_CONFIG, t, err));
-    }
+    AA_TRY(write_config(d, c, o->tokenizer, AA_TYPE_F32, t, err));
+    if (o->tokenizer) AA_TRY(write_tokenizer(d, c, o->tokenizer, o->chat_template, t, err));
     if (o->n_active == o->full_vocab) return AA_OK;
     active_json(o, v, t);
     return write_text(d, AA__HF_ACTIVE, t, err);

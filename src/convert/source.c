@@ -1,22 +1,24 @@
 /* convert/source: finding out what a path is, and filling a model from it. */
+#include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 #include "base/file.h"
 #include "base/memory.h"
 #include "convert/convert_int.h"
+#include "formats/flat.h"
 #include "formats/gguf.h"
 
 aa_status aa__kind_of(aa_sys_kind *out, const char *dir, const char *name, aa_err *err) {
     aa_sys_info info;
-    char *path = aa_path_join(dir, name);
+    char path[4096];                     /* not of the heap: a lack of memory is no answer */
+    int n = snprintf(path, sizeof path, "%s/%s", dir, name);
+    int no = n < 0 || (size_t)n >= sizeof path ? ENAMETOOLONG : aa_sys_stat(&info, path);
 
-    if (!path) return aa_fail_memory(err, "a path", 0);
-    int no = aa_sys_stat(&info, path);
-    aa_status st = no ? aa_fail_errno(err, no, "cannot open", path) : AA_OK;
-    if (!st) *out = info.kind;
-    aa_heap_free(path);
-    return st;
+    if (no) return aa_fail_errno(err, no, "cannot open", dir);
+    *out = info.kind;
+    return AA_OK;
 }
 
 /* A run's link is resolved once, so that a run that is still going and moves its links cannot give
@@ -64,29 +66,44 @@ static aa_status resolve(const char *path, char **out, aa_err *err) {
                    "checkpoint `best` or `last`", path);
 }
 
+static bool is_gguf(const unsigned char *data, size_t n) {
+    return n >= strlen(AA_GGUF_MAGIC) && memcmp(data, AA_GGUF_MAGIC, strlen(AA_GGUF_MAGIC)) == 0;
+}
+
 /* Formats that are one file, told by how it begins. */
-static const struct {
-    const char *magic;
+typedef struct format {
+    bool (*is)(const unsigned char *data, size_t n);
     aa_status (*open)(aa_source *s, const char *path, aa_err *err);
-} formats[] = {{AA_GGUF_MAGIC, aa__gguf_open}};
+} format;
+static const format formats[] = {{is_gguf, aa__gguf_open}, {aa_flat_is, aa__flat_open}};
+
+static aa_status format_of(const char *path, const format **out, aa_err *err) {
+    aa_sys_map map;
+
+    *out = NULL;
+    AA_TRY(aa_map_open(&map, path, err));
+    for (size_t i = 0; i < sizeof formats / sizeof *formats && !*out; i++)
+        if (formats[i].is(map.data, map.size_bytes)) *out = &formats[i];
+    aa_sys_map_close(&map);
+    return AA_OK;
+}
+
+bool aa_source_is_file(const char *path) {
+    const format *f;
+
+    return !format_of(path, &f, NULL) && f;
+}
 
 static aa_status open_file(aa_source *s, const char *path, aa_err *err) {
-    aa_sys_map map;
+    const format *f;
 
     s->path = aa_heap_strdup(path);
     if (!s->path) return aa_fail_memory(err, "a path", strlen(path));
-    AA_TRY(aa_map_open(&map, path, err));
-    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
-        size_t n = strlen(formats[i].magic);
-
-        if (map.size_bytes < n || memcmp(map.data, formats[i].magic, n) != 0) continue;
-        aa_sys_map_close(&map);
-        return formats[i].open(s, path, err);
-    }
-    aa_sys_map_close(&map);
+    AA_TRY(format_of(path, &f, err));
+    if (f) return f->open(s, path, err);
     return aa_fail(err, AA_EUNSUPPORTED, "'%s' is a file of another kind; a model is a GGUF file, "
-                   "a run directory, or a directory with config.json and model.safetensors: give "
-                   "that", path);
+                   "a run directory, a directory with config.json and model.safetensors, or a file "
+                   "of the first AutoANE (BLZT) or of llama2.c: give that", path);
 }
 
 static aa_status open_directory(aa_source *s, const char *path, aa_err *err) {
@@ -143,7 +160,12 @@ aa_status aa_source_read(aa_source *s, const aa_tensor *row, float *dst, aa_err 
 static aa_status read_row(aa_source *s, aa_model *m, size_t row, float *buffer, aa_err *err) {
     aa_tensor *t = &m->tensors[row];
 
-    if (t->stored) return s->find(s, t, &m->stored[row], err);
+    if (t->stored) {
+        AA_TRY(s->find(s, t, &m->stored[row], err));
+        return m->stored[row].delta ? aa_fail(err, AA_EUNSUPPORTED, "a model with adapters cannot "
+                                              "run from its files: write the merged model first")
+                                    : AA_OK;
+    }
     AA_TRY(aa_source_read(s, t, buffer ? buffer : (float *)(void *)t->data, err));
     for (size_t i = 0; buffer && i < aa_tensor_size(t); i++) t->data[i] = (aa_real)buffer[i];
     return check_finite(s, t, err);
@@ -167,6 +189,70 @@ aa_status aa_source_load(aa_source *s, aa_model *m, aa_err *err) {
     aa_model_changed(m);
     aa_heap_free(buffer);
     return st;
+}
+
+aa_status aa_source_each(aa_source *s, aa_source_row *each, void *ctx, aa_err *err) {
+    aa_config c = s->config;
+    aa_stored m;
+
+    c.vocab = (int64_t)s->full_vocab;
+    size_t n = aa_model_rows(&c, NULL, 0);
+    aa_tensor *rows = aa_heap_alloc(n, sizeof *rows);
+    if (!rows) return aa_fail_memory(err, "the list of tensors", n * sizeof *rows);
+    aa_model_rows(&c, rows, n);
+    aa_status st = AA_OK;
+    for (size_t i = 0; !st && i < n; i++) {
+        st = s->find(s, &rows[i], &m, err);
+        if (!st) st = each(ctx, &rows[i], &m, err);
+    }
+    aa_heap_free(rows);
+    return st;
+}
+
+static aa_status add_size(void *ctx, const aa_tensor *row, const aa_stored *m, aa_err *err) {
+    aa_source_weights *z = ctx;
+
+    (void)row, (void)err;
+    z->n_tensors[m->type]++;
+    z->size_bytes += aa_stored_bytes(m);
+    z->n_values += (uint64_t)m->rows * m->cols;
+    z->quantised |= aa_type_block(m->type) > 1;
+    return AA_OK;
+}
+
+aa_status aa_source_measure(aa_source *s, aa_source_weights *out, aa_err *err) {
+    aa_source_weights z = {0};
+
+    AA_TRY(aa_source_each(s, add_size, &z, err));
+    *out = z;
+    return AA_OK;
+}
+
+void aa_source_types(const aa_source_weights *z, aa_text *out) {
+    const char *comma = "";
+
+    for (int t = 0; t < AA_TYPE_COUNT; t++)
+        if (z->n_tensors[t]) {
+            aa_text_printf(out, "%s%llu %s", comma, (unsigned long long)z->n_tensors[t],
+                           aa_type_name((aa_type)t));
+            comma = ", ";
+        }
+}
+
+aa_status aa_source_restrict(aa_source *s, const int32_t *ids, size_t n, aa_err *err) {
+    if (s->active_ids)
+        return aa_fail(err, AA_EUSAGE, "'%s' has a compact vocabulary already, which stays as it "
+                       "is", s->path);
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (size_t)ids[i] >= s->full_vocab)
+            return aa_fail(err, AA_EUSAGE, "'%s' has no row for id %d: it has %zu ids", s->path,
+                           (int)ids[i], s->full_vocab);
+    s->active_ids = aa_heap_alloc(n, sizeof *ids);
+    if (!s->active_ids) return aa_fail_memory(err, "the active vocabulary", n * sizeof *ids);
+    memcpy(s->active_ids, ids, n * sizeof *ids);
+    s->n_active = n;
+    s->config.vocab = (int64_t)n;
+    return AA_OK;
 }
 
 aa_status aa_source_tokenizer(aa_source *s, aa_tokenizer **out, aa_err *err) {

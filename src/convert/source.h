@@ -12,6 +12,9 @@
 #include "model/model.h"
 #include "num/stored.h"
 
+/* A member of what a file says of itself; json: its value. */
+typedef void aa_source_key(void *ctx, const char *key, const char *json);
+
 typedef struct aa_source aa_source;
 struct aa_source {
     const char *format;                  /* "huggingface", ... */
@@ -33,13 +36,19 @@ struct aa_source {
     aa_status (*tokenizer)(aa_source *s, aa_tokenizer **out, aa_err *err);
     /* After every row was found: fails if the file holds weights nobody asked for (may be NULL). */
     aa_status (*check_all_read)(aa_source *s, aa_err *err);
+    /* What the files say beside weights, in their order: config.json, GGUF's keys, of which long
+     * arrays are given as {"array":kind,"n":count} (NULL: nothing that is not in config). */
+    aa_status (*metadata)(aa_source *s, aa_source_key *each, void *ctx, aa_err *err);
     void (*close)(aa_source *s);         /* frees self */
     void *self;
+    struct aa__merge *merge;             /* adapters merged into it (adapter.h), or NULL */
 };
 
 /* path: a run directory (its `best`, else `last`), a checkpoint / Hugging Face directory, or a
  * model file. */
 aa_status aa_source_open(aa_source **out, const char *path, aa_err *err) AA_MUST_USE;
+/* Whether the file begins as a model. */
+bool aa_source_is_file(const char *path);
 void aa_source_close(aa_source *s);      /* NULL is fine */
 /* Reads every row of a laid-out model; refuses rows that are missing, left over or not finite,
  * naming them. Rows of a stored model are found, not read: it needs the source open, its whole
@@ -49,6 +58,20 @@ aa_status aa_source_load(aa_source *s, aa_model *m, aa_err *err) AA_MUST_USE;
 /* The row's matrix, as in find, of the model as trained: of a compact vocabulary only active rows.
  * dst: rows*cols floats. */
 aa_status aa_source_read(aa_source *s, const aa_tensor *row, float *dst, aa_err *err) AA_MUST_USE;
+/* Every row of the files, in the order of the model's rows. */
+typedef aa_status aa_source_row(void *ctx, const aa_tensor *row, const aa_stored *m, aa_err *err);
+aa_status aa_source_each(aa_source *s, aa_source_row *each, void *ctx, aa_err *err) AA_MUST_USE;
+/* What the weights take in the files. */
+typedef struct aa_source_weights {
+    uint64_t n_tensors[AA_TYPE_COUNT], size_bytes, n_values;
+    bool quantised;                      /* some are of a type that no float is */
+} aa_source_weights;
+aa_status aa_source_measure(aa_source *s, aa_source_weights *out, aa_err *err) AA_MUST_USE;
+/* "211 Q4_1, 61 F32" */
+void aa_source_types(const aa_source_weights *w, aa_text *out);
+/* From now on the source is the model of these ids (ascending, copied). Refuses one that is compact
+ * already, and ids it has no rows for. */
+aa_status aa_source_restrict(aa_source *s, const int32_t *ids, size_t n, aa_err *err) AA_MUST_USE;
 /* Bytes if the model brings none. Refuses a tokenizer with more ids than the model. */
 aa_status aa_source_tokenizer(aa_source *s, aa_tokenizer **out, aa_err *err) AA_MUST_USE;
 
@@ -78,9 +101,9 @@ typedef struct aa_hf_options {
 aa_status aa_hf_write(const char *dir, const aa_model *m, const aa_hf_options *o, bool *out_exact,
                       aa_err *err) AA_MUST_USE;
 /* Fails (AA_EUNSUPPORTED) for a model that the architecture's own configuration cannot express: ask
- * before training. t may be NULL. */
-aa_status aa_hf_config_json(const aa_config *c, const aa_tokenizer *t, aa_text *out,
-                            aa_err *err) AA_MUST_USE;
+ * before training. t may be NULL; weights is the type that most of them have. */
+aa_status aa_hf_config_json(const aa_config *c, const aa_tokenizer *t, aa_type weights,
+                            aa_text *out, aa_err *err) AA_MUST_USE;
 /* path is that of config.json. What it asks for and we cannot compute is refused by key. */
 aa_status aa_hf_config_parse(aa_config *out, const char *path, aa_err *err) AA_MUST_USE;
 

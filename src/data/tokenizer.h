@@ -151,6 +151,8 @@ aa_status aa_tokenizer_new_ggml(aa_tokenizer **out, const aa_ggml_vocab *v,
  * llama.cpp has no name for are AA_EUNSUPPORTED. */
 aa_status aa_tokenizer_ggml(const aa_tokenizer *t, size_t min_tokens, aa_arena *arena,
                             aa_ggml_vocab *out, aa_err *err) AA_MUST_USE;
+/* Whether the file is llama2.c's tokenizer.bin, from its first token to its last. */
+bool aa_tokenizer_is_llama2c(const char *path);
 /* llama2.c's tokenizer.bin: SPM only, and ids 0 to 258 as llama2.c has them. */
 aa_status aa_tokenizer_write_llama2c(const aa_tokenizer *t, aa_text *out, aa_err *err) AA_MUST_USE;
 

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "data/tokenizer_int.h"
+#include "sys/sys.h"
 
 /* The names that llama.cpp has for the pre-tokenizers we know; the first one of each is written.
  * Those it reads like llama-bpe also take whole words before merging. */
@@ -383,6 +384,18 @@ static aa_status read_entries(const char *data, size_t n, aa_ggml_vocab *v, cons
     }
     v->n_tokens = id;
     return AA_OK;
+}
+
+bool aa_tokenizer_is_llama2c(const char *path) {
+    enum { LEAST = FIRST_BYTE + 256 };
+    aa_ggml_vocab v = {0};
+    aa_sys_map map;
+    if (aa_sys_map_open(&map, path)) return false;
+    const char *data = (const char *)map.data;
+    bool whole = aa__is_llama2c(data, map.size_bytes) &&
+                 !read_entries(data, map.size_bytes, &v, NULL, NULL, NULL, NULL);
+    aa_sys_map_close(&map);
+    return whole && v.n_tokens >= LEAST;
 }
 
 aa_status aa__read_llama2c(aa_tokenizer **out, const char *data, size_t n, aa_err *err) {

@@ -27,10 +27,11 @@ typedef struct reader {
 
 static aa_status unsupported(const reader *r, const char *key, const json_t *found,
                              const char *known) {
-    char *text = found ? json_dumps(found, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+    aa_text text = {0};
+    if (found) aa_json_write(found, &text);
     aa_status st = aa_fail(r->err, AA_EUNSUPPORTED, "%s: \"%s\" is %.100s; supported: %s", r->name,
-                           key, text ? text : "missing", known);
-    aa_json_free(text);
+                           key, text.data ? text.data : "missing", known);
+    aa_text_release(&text);
     return st;
 }
 

@@ -141,9 +141,11 @@ static aa_status open_ours(aa_tokens *t, const char *path, bool verify, aa_err *
 
 enum { CHUNK_TOKENS = 4096 };
 
-/* End of the document at `at`: after the next eos, or CHUNK_TOKENS further without one. */
+/* End of the document at `at`: after the next eos that ends more than eos, or CHUNK_TOKENS further
+ * without one. */
 static uint64_t next_document(const aa_tokens *t, uint64_t at, int32_t eos) {
     if (eos < 0) return t->n_tokens - at > CHUNK_TOKENS ? at + CHUNK_TOKENS : t->n_tokens;
+    while (at < t->n_tokens && aa_tokens_at(t, at) == eos) at++;
     while (at < t->n_tokens && aa_tokens_at(t, at) != eos) at++;
     return at < t->n_tokens ? at + 1 : at;
 }
@@ -156,6 +158,7 @@ static aa_digest tokens_digest(const aa_tokens *t, uint64_t begin, uint64_t end)
 static aa_status make_documents(aa_tokens *t, int32_t eos, aa_err *err) {
     uint64_t n = 0;
     for (uint64_t at = 0; at < t->n_tokens; n++) at = next_document(t, at, eos);
+    if (n == 1 && eos >= 0) return make_documents(t, -1, err);      /* nothing was separated */
     uint64_t *document = aa_heap_alloc(n + 2, sizeof *document + 1);
     if (!document) return aa_fail_memory(err, "the documents of a token file", (n + 2) * 9);
     uint8_t *part = (uint8_t *)(document + n + 2);
@@ -240,6 +243,11 @@ static aa_status open_mapped(aa_tokens *t, const char *path, uint64_t vocab, int
         return aa_fail(err, AA_EFORMAT,
                        "'%s' is no token file: neither ours, nor llm.c's, nor a raw *.bin", path);
     if (!ours) t->vocab = t->u16 ? UINT16_MAX + 1u : INT32_MAX;
+    if (!ours && t->u16 && vocab > t->vocab)
+        return aa_fail(err, AA_EFORMAT,
+                       "'%s' has tokens of 16 bits, which cannot be those of a vocabulary of %llu: "
+                       "larger ids were cut off when it was written; tokenize the text again",
+                       path, (unsigned long long)vocab);
     if (vocab && vocab < t->vocab) t->vocab = vocab;
     if (!(t->u16 && t->vocab > UINT16_MAX)) AA_TRY(check_ids(t, t->vocab, path, err));
     return ours ? AA_OK : make_documents(t, eos, err);

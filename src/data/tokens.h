@@ -51,8 +51,8 @@ static inline int32_t aa_tokens_at(const aa_tokens *t, uint64_t i) {
 }
 
 /* Opens any of the formats (by magic; a .bin without one is raw uint16). vocab: ids must be smaller
- * (0: not checked). eos separates documents in headerless formats (-1: one document per 4096
- * tokens). verify: also read everything and compare the digest. */
+ * (0: not checked). eos separates documents in headerless formats (-1, or where none does: one
+ * document per 4096 tokens). verify: also read everything and compare the digest. */
 aa_status aa_tokens_open(aa_tokens *out, const char *path, uint64_t vocab, int32_t eos, bool verify,
                          aa_err *err) AA_MUST_USE;
 void aa_tokens_close(aa_tokens *t);

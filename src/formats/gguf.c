@@ -397,9 +397,10 @@ static aa_status parse(part *p, aa_err *err) {
 }
 
 static aa_status open_part(part *out, const char *path, aa_err *err) {
-    part p = {.g.files = aa_heap_alloc(1, sizeof *p.g.files), .g.n_files = 1};
+    part p = {.g.files = aa_heap_alloc(1, sizeof *p.g.files)};
     aa_status st = AA_OK;
 
+    p.g.n_files = p.g.files != NULL;
     if (p.g.files) p.g.files[0].path = aa_heap_strdup(path);
     if (!p.g.files || !p.g.files[0].path) st = aa_fail_memory(err, "a path", strlen(path));
     if (!st) st = aa_map_open(&p.g.files[0].map, path, err);

@@ -295,6 +295,15 @@ const char *aa_safetensors_metadata(const aa_safetensors *st, const char *key) {
     return json_string_value(json_object_get(json_object_get(st->json, METADATA), key));
 }
 
+void aa_safetensors_each_metadata(const aa_safetensors *st,
+                                  void (*each)(void *ctx, const char *key, const char *value),
+                                  void *ctx) {
+    json_t *metadata = json_object_get(st->json, METADATA), *value;
+    const char *key;
+
+    json_object_foreach(metadata, key, value) each(ctx, key, json_string_value(value));
+}
+
 /* ---- writing --------------------------------------------------------------------------------- */
 
 static void write_string(aa_text *t, const char *s) { aa_text_json_string(t, s, strlen(s)); }

@@ -40,6 +40,9 @@ static inline const void *aa_safetensors_data(const aa_safetensors *st, const aa
     return st->map.data + t->offset;
 }
 const char *aa_safetensors_metadata(const aa_safetensors *st, const char *key);       /* or NULL */
+void aa_safetensors_each_metadata(const aa_safetensors *st,
+                                  void (*each)(void *ctx, const char *key, const char *value),
+                                  void *ctx);
 
 /* Writing: declare all tensors, then stream their bytes in the same order. */
 typedef struct aa_st_entry {

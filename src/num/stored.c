@@ -125,7 +125,30 @@ const unsigned char *aa_stored_row(const aa_stored *s, size_t row) {
     return s->data + row * aa_type_bytes(s->type, s->cols);
 }
 
+/* w[0..n-1] += scale b A, columns `at` and on of an A with cols columns. */
+static void add_low_rank(float *w, size_t n, const aa_stored_delta *d, const float *b, size_t at,
+                         size_t cols) {
+    double sum[CHUNK] = {0};
+    for (size_t k = 0; k < d->rank; k++)
+        for (size_t j = 0; j < n; j++) sum[j] += (double)b[k] * (double)d->A[k * cols + at + j];
+    for (size_t j = 0; j < n; j++) w[j] = (float)((double)w[j] + d->scale * sum[j]);
+}
+
+static void apply_delta(float *w, const aa_stored_delta *d, size_t row, size_t cols) {
+    double squares = 0;
+    if (d->under) apply_delta(w, d->under, row, cols);
+    for (size_t at = 0; at < cols; at += CHUNK)
+        add_low_rank(w + at, cols - at < CHUNK ? cols - at : CHUNK, d, d->B + row * d->rank, at,
+                     cols);
+    if (!d->magnitude) return;
+    for (size_t j = 0; j < cols; j++) squares += (double)w[j] * (double)w[j];
+    double gain = (double)d->magnitude[row] / sqrt(squares);
+    for (size_t j = 0; j < cols; j++) w[j] = (float)((double)w[j] * gain);
+}
+
 void aa_stored_read(const aa_stored *s, size_t first, size_t n, float *dst) {
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         aa_dequantize(dst + i * s->cols, s->type, aa_stored_row(s, first + i), s->cols);
+        if (s->delta) apply_delta(dst + i * s->cols, s->delta, first + i, s->cols);
+    }
 }

@@ -31,6 +31,16 @@ void aa_dequantize(float *y, aa_type type, const void *x, size_t n);
 bool aa_type_can_quantize(aa_type type);
 void aa_quantize(void *y, aa_type type, const float *x, size_t n);
 
+/* What an adapter adds to a matrix W: W + scale B A (LoRA: Hu et al. 2021, arXiv:2106.09685), then,
+ * if there are magnitudes, each row at that length (DoRA: Liu et al. 2024, arXiv:2402.09353). Rows
+ * are in our order. */
+typedef struct aa_stored_delta {
+    const struct aa_stored_delta *under;     /* applied before; NULL: W is what the file has */
+    size_t rank; double scale;
+    const float *A, *B;                      /* [rank, cols], [rows, rank] */
+    const float *magnitude;                  /* [rows]; NULL: rows stay as they come out */
+} aa_stored_delta;
+
 /* A matrix in a file, [rows, cols] row-major, mapped and owned by whoever opened the file. */
 typedef struct aa_stored {
     aa_type type;
@@ -39,11 +49,17 @@ typedef struct aa_stored {
     /* Order of rows. 0: as ours. D: the rows of each head of D are in pairs, as for rotary
      * embeddings of neighbours: row 2i+s of the file is our row s*D/2 + i of that head. */
     size_t paired_head;
+    const aa_stored_delta *delta;            /* on top of what the file has; NULL: nothing */
 } aa_stored;
 
-/* dst[n,cols]: our rows first .. first+n-1, as floats. */
+/* What it takes in the file. */
+static inline uint64_t aa_stored_bytes(const aa_stored *s) {
+    return (uint64_t)s->rows * aa_type_bytes(s->type, s->cols);
+}
+/* dst[n,cols]: our rows first .. first+n-1, as floats, delta and all. Each element of W + scale B A
+ * is rounded once: sums are in double, over the rank in ascending order. */
 void aa_stored_read(const aa_stored *s, size_t first, size_t n, float *dst);
-/* Where our row is in the file. */
+/* Where our row is in the file; without its delta. */
 const unsigned char *aa_stored_row(const aa_stored *s, size_t row);
 
 #endif

@@ -534,13 +534,11 @@ static void add_value(const json_t *v, aa_text *t) {
     else if (json_is_real(v)) aa_text_json_real(t, json_real_value(v));
     else if (json_is_boolean(v)) aa_text_add(t, json_is_true(v) ? "yes" : "no");
     else {
-        char *dump = json_dumps(v, JSON_COMPACT);
-        if (!dump) {
-            t->failed = true;
-            return;
-        }
-        aa__add_clean(t, dump, true);
-        aa_json_free(dump);
+        aa_text json = {0};
+        aa_json_write(v, &json);
+        if (json.failed) t->failed = true;
+        else aa__add_clean(t, json.data, true);
+        aa_text_release(&json);
     }
 }
 

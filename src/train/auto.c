@@ -1,21 +1,24 @@
 /* --preset auto: which of the small presets suits the budget, this machine and the text.
  *
  * A small model is soon as good as it gets, a large one sees too little. At equal wall time the
- * best size is the one that sees about ten tokens for each of its parameters (docs/recipes.md: a
- * doubled width gains from its size what it loses in speed where the smaller model sees 23 tokens
- * for each parameter and the larger one 4). So: the
- * largest preset of the ladder that, as planned for this machine, sees TOKENS_PER_PARAM tokens for
- * each parameter. Text read more than MAX_EPOCHS times counts no further (Muennighoff et al. 2023,
- * arXiv:2305.16264). */
+ * best size is the one that sees about ten tokens for each of its parameters (docs/recipes.md: the
+ * next larger gains from its size what it loses in speed where it sees 6 and the smaller one 20).
+ * So: the largest preset of the ladder that, as planned for this machine, sees TOKENS_PER_PARAM
+ * tokens for each parameter. Text read more than MAX_EPOCHS times counts no further (Muennighoff et
+ * al. 2023, arXiv:2305.16264).
+ *
+ * Longer runs want larger updates: from LONG tokens on, twice the default (docs/recipes.md). */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include "train/auto.h"
 
-#define TOKENS_PER_PARAM 9.0
+#define TOKENS_PER_PARAM 6.0
 #define MAX_EPOCHS 4.0
 #define BYTES_PER_TOKEN 3.5               /* of text whose tokens are not counted yet */
 #define PROBE_S 0.05
+#define LONG 1.5e6
+#define LONG_BATCH 1024
 
 typedef struct forecast { double params, tokens, tokens_per_s; } forecast;
 
@@ -61,6 +64,8 @@ aa_status aa__auto_preset(const aa_preset **out, aa_opts *opts, uint64_t text_by
     if (above && n > 0 && (size_t)n < why_size)
         snprintf(why + n, why_size - (size_t)n, "; the next larger would see %.0f for each",
                  fmin(next.tokens, most) / next.params);
+    if (best.tokens >= LONG && aa_opts_from(opts, "batch-tokens") == AA_FROM_DEFAULT)
+        o->batch_tokens = LONG_BATCH;
     *out = chosen;
     return AA_OK;
 }

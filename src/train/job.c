@@ -58,12 +58,13 @@ static void derive_config(const aa_opts *opts, aa_config *c) {
     if (new_heads && aa_opts_from(opts, "kv-heads") == AA_FROM_DEFAULT) c->kv_heads = 0;
 }
 
-/* What may differ from the base: the window, and numbers that no tensor's shape depends on. */
-static bool free_of_base(const char *key) {
+/* What may differ from the base: the window, numbers that no tensor's shape depends on, and how
+ * many ids are left of its vocabulary. */
+static bool free_of_base(const aa_job *job, const char *key) {
     static const char *const keys[] = {"seq", "rope-theta", "norm-eps", "residual-scale"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (strcmp(key, keys[i]) == 0) return true;
-    return false;
+    return job->o->compact_vocab && strcmp(key, "vocab") == 0;
 }
 
 static void add_value(aa_text *t, const aa_opt *row, const aa_config *c) {
@@ -78,7 +79,7 @@ static aa_status check_base_shape(const aa_job *job, const aa_config *base, aa_e
     const aa_config *asked = &job->o->model;
     aa_text t = {0};
     for (const aa_opt *row = job->opts->rows; row->key; row++) {
-        if (!is_shape(row) || free_of_base(row->key) ||
+        if (!is_shape(row) || free_of_base(job, row->key) ||
             aa_opts_from(job->opts, row->key) == AA_FROM_DEFAULT)
             continue;
         size_t at = row->at - offsetof(aa_train_options, model);
@@ -108,6 +109,8 @@ static aa_status shape_of(aa_job *job, aa_source **base, aa_err *err) {
     const aa_train_options *o = job->o;
     if (o->base) {
         AA_TRY(aa_source_open(base, o->base, err));
+        AA_TRY(aa_source_measure(*base, &job->base, err));
+        job->base_vocab = (int64_t)(*base)->full_vocab;
         AA_TRY(check_base_shape(job, &(*base)->config, err));
         job->config = merge_config(job->opts, &(*base)->config);
         job->chat_template = (*base)->chat_template;
@@ -182,6 +185,11 @@ static aa_status choose_tokenizer(aa_job *job, const char *source, aa_source *ba
 static aa_status keep_compact(aa_job *job, aa_source *base, size_t trained, aa_err *err) {
     bool other = trained > 0;
     if (!base || !base->active_ids) return AA_OK;
+    if (job->o->compact_vocab)
+        return aa_fail(err, AA_EUSAGE,
+                       "--compact-vocab: '%s' has a compact vocabulary already, which is kept; "
+                       "leave the option out",
+                       base->path);
     if (job->tokenizer) {
         aa_tokenizer *own;
         AA_TRY(aa_source_tokenizer(base, &own, err));
@@ -234,6 +242,11 @@ static uint64_t full_vocab(const aa_job *job) {
 }
 
 static aa_status open_token_file(aa_job *job, const char *path, aa_err *err) {
+    if (aa_source_is_file(path))
+        return aa_fail(err, AA_EUSAGE,
+                       "--data: '%s' is a model, not a token file; to go on training it, give it "
+                       "as --base",
+                       path);
     if (!job->tokenizer) AA_TRY(tokenizer_beside(job, path, err));
     uint64_t vocab = full_vocab(job);
     if (!vocab)
@@ -329,14 +342,15 @@ static aa_status settle_vocab(aa_job *job, size_t trained, aa_err *err) {
                        (long long)c->vocab, (long long)have);
     if (!have && !c->vocab)
         return aa_fail(err, AA_EUSAGE, "the vocabulary is unknown: give --tokenizer or --vocab");
-    if (have && (!asked || job->n_active) && !job->o->base) c->vocab = have;
-    if (job->o->base && have > c->vocab)
+    int64_t ids = job->n_active ? (int64_t)job->full_vocab : have;
+    if (job->o->base && ids > job->base_vocab)
         return aa_fail(err, AA_EUSAGE, "the tokenizer has %lld ids, the base model only %lld rows",
-                       (long long)have, (long long)c->vocab);
+                       (long long)ids, (long long)job->base_vocab);
+    if (have && (job->n_active || (!asked && !job->o->base))) c->vocab = have;
     AA_TRY(aa_config_resolve(c, err));
     /* A checkpoint must be expressible before hours go into it. */
     aa_text json = {0};
-    aa_status st = aa_hf_config_json(c, NULL, &json, err);
+    aa_status st = aa_hf_config_json(c, NULL, AA_TYPE_F32, &json, err);
     aa_text_release(&json);
     return st;
 }
@@ -346,10 +360,6 @@ static aa_status check_options(const aa_job *job, bool dry, aa_err *err) {
     if (!o->data && !dry)
         return aa_fail(err, AA_EUSAGE,
                        "--data is missing: a text file, JSONL, directory, token file or 'stories'");
-    if (o->base && o->compact_vocab)
-        return aa_fail(err, AA_EUSAGE,
-                       "--compact-vocab starts a new vocabulary and --base keeps the model's: use "
-                       "one of them");
     if (o->base && o->model.head_rank)
         return aa_fail(err, AA_EUSAGE,
                        "--head-rank starts a new head and --base keeps the model's: use one of "

@@ -201,6 +201,19 @@ static void memory_line(aa_text *out, const char *what, uint64_t bytes) {
     aa_text_printf(out, "    %-34s %10.1f MiB\n", what, (double)bytes / 0x1p20);
 }
 
+/* Training takes the values that quantised weights stand for; those they were before are gone. */
+static void base_line(const aa_job *job, aa_text *out) {
+    const aa_source_weights *w = &job->base;
+    if (!job->o->base) return;
+    aa_text_printf(out, "base      %s: %.1f MiB (", job->o->base, (double)w->size_bytes / 0x1p20);
+    aa_source_types(w, out);
+    aa_text_add(out, ")");
+    if (w->size_bytes != w->n_values * sizeof(float))
+        aa_text_printf(out, " become %.1f MiB of floats, the same values",
+                       (double)(w->n_values * sizeof(float)) / 0x1p20);
+    aa_text_add(out, w->quantised ? "; what rounding took from them stays lost\n" : "\n");
+}
+
 void aa_plan_text(const aa_plan *p, const aa_job *job, aa_text *out) {
     const aa_config *c = &job->config;
     if (*job->why) aa_text_printf(out, "%s\n", job->why);
@@ -215,6 +228,7 @@ void aa_plan_text(const aa_plan *p, const aa_job *job, aa_text *out) {
         aa_text_printf(out, ", %lld whole rows, the others of rank %lld", (long long)c->head_full,
                        (long long)c->head_rank);
     aa_text_add(out, "\n");
+    base_line(job, out);
     aa_text_printf(out, "update    %zu tokens = %zu windows of %zu, in %zu pass%s of up to %zu\n",
                    p->B * p->T, p->B, p->T, p->n_micro, p->n_micro == 1 ? "" : "es",
                    p->micro_B * p->T);
@@ -276,6 +290,8 @@ void aa_plan_json(const aa_plan *p, const aa_job *job, aa_text *out) {
         {"predicted_updates", p->predicted_updates},
         {"predicted_wall_s", p->predicted_wall_s},
         {"threads", (double)p->threads},
+        {"base_bytes", (double)job->base.size_bytes},
+        {"base_floats_bytes", (double)(job->base.n_values * sizeof(float))},
     };
     aa_text_add(out, "{");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

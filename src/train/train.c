@@ -331,7 +331,10 @@ static aa_status write_config(const run *r, aa_err *err) {
 static aa_status load_base(run *r, aa_err *err) {
     aa_source *s = NULL;
     AA_TRY(aa_source_open(&s, r->job->o->base, err));
-    aa_status st = aa_source_load(s, &r->mem.model, err);
+    aa_status st = AA_OK;
+    if (r->job->o->compact_vocab)
+        st = aa_source_restrict(s, r->job->active_ids, r->job->n_active, err);
+    if (!st) st = aa_source_load(s, &r->mem.model, err);
     aa_source_close(s);
     aa_model_changed(&r->mem.model);
     return st;

@@ -59,6 +59,7 @@ typedef struct aa_job {
     int32_t *compact_map, *active_ids; size_t n_active, full_vocab;
     struct aa_blas *blas;                  /* --device blas; NULL: the CPU's own kernels */
     double floor_nats_per_byte;            /* of the generated validation text; NAN: unknown */
+    aa_source_weights base; int64_t base_vocab;    /* of --base: what it is made of, and its ids */
     size_t B, T;                           /* sequences per update, window */
     double n_epoch_tokens;
     const aa_preset *preset;               /* NULL with a base */

@@ -73,6 +73,7 @@ def allocation_commands():
         "generate": ["generate", "model", "--prompt", "Ann", "--tokens", "4", "--threads", "1"],
         "eval": ["eval", "model", "--data", "text.txt", "--threads", "1"],
         "info": ["info", "model"],
+        "info-all": ["info", "model/last", "--all"],
         "report": ["report", "model"],
         "plan": ["plan", "--data", "text.txt", *SHAPE],
         "tokenizer": ["tokenizer", "train", "--data", "text.txt", "--vocab", "300",

@@ -4,8 +4,10 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/file.h"
+#include "base/json.h"
 #include "base/memory.h"
-#include "convert/source.h"
+#include "convert/adapter.h"
+#include "data/tokens.h"
 #include "formats/safetensors.h"
 #include "train/checkpoint.h"
 
@@ -43,7 +45,7 @@ static void read_config(const char *path) {
     aa_text text = {0};
     if (aa_hf_config_parse(&c, path, &err)) return;
     (void)aa_config_params(&c);
-    (void)!aa_hf_config_json(&c, NULL, &text, &err);
+    (void)!aa_hf_config_json(&c, NULL, AA_TYPE_F32, &text, &err);
     aa_text_release(&text);
 }
 
@@ -94,6 +96,18 @@ static void use_row(aa_source *s, const aa_tensor *row) {
     free(floats);
 }
 
+/* What was made of a key is JSON. */
+static void use_key(void *ctx, const char *key, const char *json) {
+    json_t *wrapped = NULL;
+    char *text = aa_heap_printf("[%s]", json);
+    aa_err err = {0};
+
+    (void)ctx, (void)key;
+    aa_assert(text && !aa_json_parse_nul(&wrapped, text, strlen(text), "a value", &err));
+    json_decref(wrapped);
+    aa_heap_free(text);
+}
+
 static void read_model(const char *path) {
     aa_source *s;
     aa_tokenizer *t;
@@ -105,9 +119,33 @@ static void read_model(const char *path) {
     for (size_t i = 0; rows && i < n; i++) use_row(s, &rows[i]);
     if (s->check_all_read) (void)!s->check_all_read(s, &err);
     err = (aa_err){0};
+    if (s->metadata) (void)!s->metadata(s, use_key, NULL, &err);
+    err = (aa_err){0};
     if (!aa_source_tokenizer(s, &t, &err)) aa_tokenizer_free(t);
     free(rows);
     aa_source_close(s);
+}
+
+static void use_tokens(const char *path, uint64_t vocab, int32_t eos) {
+    aa_tokens t;
+    aa_err err = {0};
+    uint64_t total = 0;
+    if (aa_tokens_open(&t, path, vocab, eos, eos < 0, &err)) return;
+    for (uint64_t d = 0; d < t.n_documents; d++) {
+        aa_assert(t.part[d] < AA_PART_COUNT && t.document[d] < t.document[d + 1]);
+        total += t.document[d + 1] - t.document[d];
+    }
+    aa_assert(total == t.n_tokens);
+    for (uint64_t i = 0; i < t.n_tokens; i++)
+        aa_assert(aa_tokens_at(&t, i) >= 0 && (uint64_t)aa_tokens_at(&t, i) < t.vocab);
+    aa_tokens_close(&t);
+}
+
+static void read_tokens(const char *path) {
+    aa_assert(aa_tokens_is_file(path));
+    (void)aa_tokenizer_is_llama2c(path);
+    use_tokens(path, 0, -1);
+    use_tokens(path, 300, 0);
 }
 
 static void put_beside(const char *path, const char *name, const void *data, size_t n) {
@@ -135,13 +173,75 @@ static void read_index(const char *path) {
     aa_heap_free(dir);
 }
 
+/* ---- adapters -------------------------------------------------------------------------------- */
+
+static void use_part(const aa_stored *m) {
+    if (!m->data) return;
+    touch(m->data, m->rows * aa_type_bytes(m->type, m->cols));
+    float *floats = m->rows * m->cols <= MOST_FLOATS ? malloc(m->rows * m->cols * sizeof *floats)
+                                                     : NULL;
+    if (floats) {
+        aa_stored_read(m, 0, m->rows, floats);
+        touch(floats, m->rows * m->cols * sizeof *floats);
+    }
+    free(floats);
+}
+
+static void read_adapter(const char *path) {
+    const aa_config base = {.arch = AA_ARCH_LLAMA, .dim = 4, .layers = 1, .heads = 2, .kv_heads = 1,
+                            .head_dim = 2, .ffn = 4, .vocab = 3, .seq = 8, .rope_theta = 1e4,
+                            .norm_eps = 1e-5, .tied = true, .residual_scale = 1};
+    aa_adapter *a;
+    aa_err err = {0};
+    if (!aa_adapter_is(path) || aa_adapter_open(&a, path, &err)) return;
+    if (!aa_adapter_bind(a, &base, &err))
+        for (size_t i = 0; i < a->n_rows; i++) {
+            const aa_adapter_row *row = &a->rows[i];
+            aa_assert(aa_adapter_find(a, row->name) == row);
+            use_part(&row->whole), use_part(&row->A), use_part(&row->B), use_part(&row->magnitude);
+        }
+    aa_adapter_close(a);
+}
+
+#define FUZZ_MODULE "base_model.model.model.layers.0.self_attn.q_proj"
+static void read_peft(const char *path) {
+    static const char weights[] =
+        "\363\0\0\0\0\0\0\0"
+        "{\"" FUZZ_MODULE ".lora_A.weight\":"
+        "{\"dtype\":\"F32\",\"shape\":[1,4],\"data_offsets\":[0,16]},"
+        "\"" FUZZ_MODULE ".lora_B.weight\":"
+        "{\"dtype\":\"F32\",\"shape\":[4,1],\"data_offsets\":[16,32]}}       "
+        "0123456789abcdef0123456789abcdef";
+    char *dir = directory_of(path);
+    put_beside(path, "adapter_model.safetensors", weights, sizeof weights - 1);
+    read_adapter(dir);
+    aa_heap_free(dir);
+}
+
+static void read_peft_weights(const char *path) {
+    static const char config[] =
+        "{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":3,\"target_modules\":[\"q_proj\","
+        "\"lm_head\"],\"modules_to_save\":[\"norm\"],\"use_dora\":true,"
+        "\"rank_pattern\":{\"lm_(head|tail)\":1}}";
+    char *dir = directory_of(path);
+    put_beside(path, "adapter_config.json", config, sizeof config - 1);
+    read_adapter(dir);
+    aa_heap_free(dir);
+}
+
 const fuzz_target fuzz_targets[] = {
     {"safetensors", "model.safetensors", read_safetensors},
     {"gguf", "model.gguf", read_model},
+    {"blzt", "model.bin", read_model},
+    {"llama2c", "model.bin", read_model},
+    {"tokens", "tokens.bin", read_tokens},
     {"config", "config.json", read_config},
     {"tokenizer", "tokenizer.json", read_tokenizer},
     {"run", "run.json", read_run},
     {"index", "model.safetensors.index.json", read_index},
+    {"peft", "adapter_config.json", read_peft},
+    {"peft_weights", "adapter_model.safetensors", read_peft_weights},
+    {"adapter", "adapter.gguf", read_adapter},       /* or a sidecar: the contents tell */
     {0}};
 
 const fuzz_target *fuzz_find(const char *name) {

@@ -2,7 +2,8 @@
 #include <errno.h>
 #include "base/file.h"
 #include "base/memory.h"
-#include "convert/source.h"
+#include "convert/adapter.h"
+#include "data/tokens.h"
 #include "fuzz/targets.h"
 #include "support/check.h"
 
@@ -53,9 +54,30 @@ static void seeds_are_good(void **state) {
     aa_err err = {0};
     aa_config c;
     aa_tokenizer *t;
+    aa_adapter *a;
     check_ok(aa_hf_config_parse(&c, AA_TEST_DIR "/fuzz/seeds/config/llama.json", &err));
     check_ok(aa_tokenizer_load(&t, AA_TEST_DIR "/fuzz/seeds/tokenizer/llama3.json", &err));
     aa_tokenizer_free(t);
+    check_ok(aa_adapter_open(&a, AA_TEST_DIR "/fuzz/seeds/adapter/pair.gguf", &err));
+    aa_adapter_close(a);
+    static const char *const models[] = {"blzt/trained", "blzt/converted", "llama2c/v0-tied",
+                                         "llama2c/v0-untied", "llama2c/v1-tied",
+                                         "llama2c/v1-untied"};
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        aa_source *s;
+        char *path = aa_heap_printf(AA_TEST_DIR "/fuzz/seeds/%s.bin", models[i]);
+        check_ok(aa_source_open(&s, path, &err));
+        aa_source_close(s);
+        aa_heap_free(path);
+    }
+    static const char *const tokens[] = {"raw.bin", "llmc-u16.bin", "llmc-u32.bin", "ours.tok"};
+    for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
+        aa_tokens k;
+        char *path = aa_heap_printf(AA_TEST_DIR "/fuzz/seeds/tokens/%s", tokens[i]);
+        check_ok(aa_tokens_open(&k, path, 300, 0, true, &err));
+        aa_tokens_close(&k);
+        aa_heap_free(path);
+    }
 }
 
 int main(void) {

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import pathlib
+import random
 import shutil
 import sys
 import warnings
@@ -29,6 +30,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
+from transformers import MistralConfig, MistralForCausalLM
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
@@ -274,6 +276,19 @@ def llama_wide_heads():
 
 
 @case
+def mistral():
+    """Without a window, or with one that holds all: a llama, and written as one."""
+    for name, window in (("mistral", None), ("mistral-wide", SHAPE["max_position_embeddings"])):
+        random_model(MistralForCausalLM, MistralConfig(**SHAPE, sliding_window=window)
+                     ).save_pretrained(name)
+        done("convert", name, f"{name}-llama")
+        for where in (name, f"{name}-llama"):
+            same_answers(where, load(where))
+    MistralConfig(**SHAPE, sliding_window=64).save_pretrained("mistral")
+    refused(run("info", "mistral"), 1, "sliding_window")
+
+
+@case
 def qwen2():
     both_ways("qwen2", random_model(Qwen2ForCausalLM, Qwen2Config(**SHAPE)))
 
@@ -403,9 +418,11 @@ def foreign_tokenizer():
     library = Tokenizer(models.BPE())
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     library.decoder = decoders.ByteLevel()
-    sources = sorted(HERE.glob("*.py"))
+    draw = random.Random(2)
+    words = ["".join(draw.choices("etaoinshrdlu_()=.,:", k=draw.randint(1, 9)))
+             for _ in range(1500)]
     library.train_from_iterator(
-        [source.read_text(encoding="utf-8") for source in sources],
+        [" ".join(draw.choices(words, [1 / (i + 1) for i in range(1500)], k=20000))],
         trainers.BpeTrainer(vocab_size=1200, special_tokens=["<|endoftext|>"], show_progress=False,
                             initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     library.save("foreign.json")

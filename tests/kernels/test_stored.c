@@ -28,7 +28,8 @@ static stored_map map_of(const aa_type types[PARTS], const size_t rows[PARTS], s
     stored_map m = {.lin = {.n_parts = PARTS, .n_in = K}};
     for (int i = 0; i < PARTS; i++) {
         m.bytes[i] = random_rows(rows[i] * aa_type_bytes(types[i], K) + 2, (uint64_t)i + 1);
-        m.stored[i] = (aa_stored){types[i], rows[i], K, m.bytes[i], i < 2 ? D : 0};
+        m.stored[i] = (aa_stored){.type = types[i], .rows = rows[i], .cols = K,
+                                  .data = m.bytes[i], .paired_head = i < 2 ? D : 0};
         m.weight[i] = (aa_tensor){.rows = rows[i], .cols = K};
         m.lin.n_out += rows[i];
     }
@@ -189,7 +190,8 @@ static void test_lookup(void **state) {
     EACH_ISA(isa)
         for (int type = 0; type < AA_TYPE_COUNT; type++) {
             unsigned char *bytes = random_rows(V * aa_type_bytes((aa_type)type, C) + 2, 5);
-            const aa_stored table = {(aa_type)type, V, C, bytes, 0};
+            const aa_stored table = {.type = (aa_type)type, .rows = V, .cols = C,
+                                     .data = bytes};
             aa_cpu *cpu = team(2, isa);
             aa_real got[4 * C];
             float want[C];

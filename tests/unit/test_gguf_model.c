@@ -6,42 +6,11 @@
 #include "convert/convert.h"
 #include "formats/gguf.h"
 #include "support/check.h"
+#include "support/models.h"
 #include "support/toy.h"
 
-enum { ROWS = 64 };
-
-static char *path_of(const char *name) {
-    char *path = aa_path_join(check_temp_dir(), name);
-
-    assert_non_null(path);
-    return path;
-}
-
-static const aa_config base = {.arch = AA_ARCH_LLAMA, .dim = 64, .layers = 2, .heads = 4,
-                               .kv_heads = 2, .ffn = 256, .vocab = 257, .seq = 128, .tied = true};
-
-/* A toy model as a Hugging Face directory; the caller closes the source. */
-static aa_source *toy_source(const aa_config *c) {
-    const toy_options o = {.B = 1, .T = 8};
-    aa_hf_options hf = {0};
-    aa_source *s = NULL;
-    aa_err err = {0};
-    toy t;
-    bool exact;
-    char *dir = path_of("toy");
-
-    toy_open(&t, c, &o);
-    assert_int_equal(aa_sys_remove_tree(dir), 0);
-    check_ok(aa_make_dirs(dir, &err));
-    check_ok(aa_hf_write(dir, &t.model, &hf, &exact, &err));
-    check_ok(aa_source_open(&s, dir, &err));
-    toy_close(&t);
-    aa_heap_free(dir);
-    return s;
-}
-
-static aa_source *written(aa_source *from, const aa_gguf_options *o, size_t n_files) {
-    char *path = path_of("model.gguf"), *first = aa_gguf_split_path(path, n_files - 1, n_files);
+static aa_source *written(aa_source *from, const aa_convert_options *o, size_t n_files) {
+    char *path = model_path("model.gguf"), *first = aa_gguf_split_path(path, n_files - 1, n_files);
     aa_source *s = NULL;
     aa_err err = {0};
 
@@ -53,34 +22,9 @@ static aa_source *written(aa_source *from, const aa_gguf_options *o, size_t n_fi
     return s;
 }
 
-static void check_same_config(const aa_config *a, const aa_config *b) {
-    check_same_bits("config", a, b, sizeof *a);
-}
-
-/* Every row of the one as of the other, within `most` of the largest value. */
-static void check_same_rows(aa_source *a, aa_source *b, double most) {
-    aa_tensor rows[ROWS];
-    size_t n = aa_model_rows(&a->config, rows, ROWS);
-    aa_err err = {0};
-
-    assert_true(n <= ROWS);
-    for (size_t i = 0; i < n; i++) {
-        size_t size = aa_tensor_size(&rows[i]);
-        float *x = malloc(size * sizeof *x), *y = malloc(size * sizeof *y), largest = 0;
-
-        check_ok(aa_source_read(a, &rows[i], x, &err));
-        check_ok(aa_source_read(b, &rows[i], y, &err));
-        for (size_t k = 0; k < size; k++) largest = fmaxf(largest, fabsf(x[k]));
-        if (most == 0) check_same_bits(rows[i].name, y, x, size * sizeof *x);
-        else check_near_f32(rows[i].name, y, x, size, 0, most * (double)largest);
-        free(x), free(y);
-    }
-    check_ok(b->check_all_read(b, &err));
-}
-
 static void test_round_trips(void **state) {
     (void)state;
-    aa_config c[] = {base, base, base, base, base, base};
+    aa_config c[] = {model_base, model_base, model_base, model_base, model_base, model_base};
     c[1].tied = false, c[1].qkv_bias = c[1].out_bias = c[1].mlp_bias = true;
     c[2].arch = AA_ARCH_QWEN2, c[2].rope_theta = 1e6, c[2].norm_eps = 1e-6;
     c[3].arch = AA_ARCH_QWEN3, c[3].head_dim = 24, c[3].tied = false;
@@ -89,11 +33,11 @@ static void test_round_trips(void **state) {
     c[5].rope_high_freq = 4, c[5].rope_original_seq = 48;
     for (size_t i = 0; i < sizeof c / sizeof *c; i++)
         for (uint64_t shard = 0; shard <= 100000; shard += 100000) {
-            const aa_gguf_options o = {.type = AA_TYPE_COUNT, .shard_bytes = shard};
-            aa_source *from = toy_source(&c[i]);
+            const aa_convert_options o = {.type = AA_TYPE_COUNT, .shard_bytes = shard};
+            aa_source *from = model_source(&c[i]);
             aa_sys_info info;
             size_t n = 0;
-            char *first = path_of("model.gguf"), *name = NULL;
+            char *first = model_path("model.gguf"), *name = NULL;
 
             assert_int_equal(aa_sys_remove_tree(first), 0);
             aa_err err = {0};
@@ -118,11 +62,11 @@ static void test_round_trips(void **state) {
 /* The order of rows: arch llama has rotary pairs side by side. */
 static void test_order(void **state) {
     (void)state;
-    const aa_gguf_options o = {.type = AA_TYPE_COUNT};
-    aa_config c = base;
+    const aa_convert_options o = {.type = AA_TYPE_COUNT};
+    aa_config c = model_base;
     c.qkv_bias = c.out_bias = true;
-    aa_source *from = toy_source(&c), *s = written(from, &o, 1);
-    char *path = path_of("model.gguf");
+    aa_source *from = model_source(&c), *s = written(from, &o, 1);
+    char *path = model_path("model.gguf");
     aa_gguf g;
     aa_err err = {0};
     float first, second, want;
@@ -142,7 +86,7 @@ static void test_order(void **state) {
 }
 
 static aa_type type_in_file(const char *name) {
-    char *path = path_of("model.gguf");
+    char *path = model_path("model.gguf");
     aa_gguf g;
     aa_err err = {0};
 
@@ -172,10 +116,10 @@ static void test_types(void **state) {
         {AA_TYPE_Q4_K, true, 0.12, AA_TYPE_Q5_0, AA_TYPE_Q4_K, AA_TYPE_Q6_K, AA_TYPE_Q8_0},
         {AA_TYPE_Q6_K, false, 0.04, AA_TYPE_Q8_0, AA_TYPE_Q6_K, AA_TYPE_Q6_K, AA_TYPE_Q8_0},
     };
-    aa_source *from = toy_source(&base);
+    aa_source *from = model_source(&model_base);
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const aa_gguf_options o = {.type = cases[i].type, .mixed = cases[i].mixed};
+        const aa_convert_options o = {.type = cases[i].type, .mixed = cases[i].mixed};
         aa_source *s = written(from, &o, 1);
 
         check_same_rows(from, s, cases[i].most);
@@ -192,13 +136,13 @@ static void test_types(void **state) {
 /* The same bytes by any number of threads. */
 static void test_threads(void **state) {
     (void)state;
-    aa_source *from = toy_source(&base);
-    char *path[2] = {path_of("one.gguf"), path_of("three.gguf")};
+    aa_source *from = model_source(&model_base);
+    char *path[2] = {model_path("one.gguf"), model_path("three.gguf")};
     aa_sys_map map[2];
     aa_err err = {0};
 
     for (int i = 0; i < 2; i++) {
-        aa_gguf_options o = {.type = AA_TYPE_Q4_K, .mixed = true, .name = "x"};
+        aa_convert_options o = {.type = AA_TYPE_Q4_K, .mixed = true, .name = "x"};
 
         if (i) check_ok(aa_pool_new(&o.pool, 3, &err));
         check_ok(aa_gguf_write(path[i], from, &o, &err));
@@ -218,16 +162,16 @@ static void test_values(void **state) {
     static const struct { float value; aa_type type; bool good; } cases[] = {
         {70000, AA_TYPE_F16, false}, {70000, AA_TYPE_BF16, true}, {NAN, AA_TYPE_Q8_0, false},
         {INFINITY, AA_TYPE_BF16, false}, {NAN, AA_TYPE_COUNT, true}};
-    char *path = path_of("values.gguf");
+    char *path = model_path("values.gguf");
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const aa_gguf_options o = {.type = cases[i].type};
-        aa_source *from = toy_source(&base);
-        aa_tensor rows[ROWS];
+        const aa_convert_options o = {.type = cases[i].type};
+        aa_source *from = model_source(&model_base);
+        aa_tensor rows[MODEL_ROWS];
         aa_stored view;
         aa_err err = {0};
 
-        aa_model_rows(&from->config, rows, ROWS);
+        aa_model_rows(&from->config, rows, MODEL_ROWS);
         check_ok(from->find(from, &rows[2], &view, &err));
         char *weights = aa_path_join(from->path, "model.safetensors");
         aa_sys_map map;
@@ -240,7 +184,7 @@ static void test_values(void **state) {
         assert_true(f && fseek(f, (long)at, SEEK_SET) == 0 &&
                     fwrite(&cases[i].value, 4, 1, f) == 1 && fclose(f) == 0);
         aa_heap_free(weights);
-        weights = path_of("toy");
+        weights = model_path("toy");
         check_ok(aa_source_open(&from, weights, &err));
         aa_status st = aa_gguf_write(path, from, &o, &err);
         if ((st == AA_OK) != cases[i].good) fail_msg("case %zu: %d %s", i, st, err.message);
@@ -253,19 +197,19 @@ static void test_values(void **state) {
 
 static void test_not_expressible(void **state) {
     (void)state;
-    const aa_gguf_options o = {.type = AA_TYPE_COUNT};
-    char *path = path_of("never.gguf");
-    aa_config c = base;
+    const aa_convert_options o = {.type = AA_TYPE_COUNT};
+    char *path = model_path("never.gguf");
+    aa_config c = model_base;
     aa_err err = {0};
 
     c.arch = AA_ARCH_QWEN3, c.qkv_bias = c.out_bias = true;
-    aa_source *from = toy_source(&c);
+    aa_source *from = model_source(&c);
     assert_int_equal(aa_gguf_write(path, from, &o, &err), AA_EUNSUPPORTED);
     assert_non_null(strstr(err.message, "biases"));
     aa_source_close(from);
-    from = toy_source(&base);
+    from = model_source(&model_base);
     err = (aa_err){0};
-    assert_int_equal(aa_gguf_write(path, from, &(aa_gguf_options){.type = AA_TYPE_Q2_K}, &err),
+    assert_int_equal(aa_gguf_write(path, from, &(aa_convert_options){.type = AA_TYPE_Q2_K}, &err),
                      AA_EUNSUPPORTED);
     assert_non_null(strstr(err.message, "Q2_K"));
     aa_source_close(from);
@@ -360,9 +304,9 @@ static void write_foreign(const char *path, const aa_gguf *good, const foreign *
 /* Opens, finds every row, asks for the rest. */
 static aa_status read_all(const char *path, aa_err *err) {
     aa_source *s = NULL;
-    aa_tensor rows[ROWS];
+    aa_tensor rows[MODEL_ROWS];
     aa_status st = aa_source_open(&s, path, err);
-    size_t n = st ? 0 : aa_model_rows(&s->config, rows, ROWS);
+    size_t n = st ? 0 : aa_model_rows(&s->config, rows, MODEL_ROWS);
 
     for (size_t i = 0; !st && i < n; i++) st = s->find(s, &rows[i], &(aa_stored){0}, err);
     if (!st) st = s->check_all_read(s, err);
@@ -372,9 +316,9 @@ static aa_status read_all(const char *path, aa_err *err) {
 
 static void test_foreign(void **state) {
     (void)state;
-    aa_source *from = toy_source(&base);
-    char *good = path_of("good.gguf"), *path = path_of("foreign.gguf");
-    const aa_gguf_options o = {.type = AA_TYPE_COUNT};
+    aa_source *from = model_source(&model_base);
+    char *good = model_path("good.gguf"), *path = model_path("foreign.gguf");
+    const aa_convert_options o = {.type = AA_TYPE_COUNT};
     aa_gguf g;
     aa_err err = {0};
 
@@ -400,11 +344,11 @@ static void test_foreign(void **state) {
 /* A number of the file is the decimal it was written as. */
 static void test_decimals(void **state) {
     (void)state;
-    aa_config c = base;
-    const aa_gguf_options o = {.type = AA_TYPE_COUNT};
+    aa_config c = model_base;
+    const aa_convert_options o = {.type = AA_TYPE_COUNT};
 
     c.norm_eps = 1e-5, c.rope_theta = 12345.678;
-    aa_source *from = toy_source(&c), *s = written(from, &o, 1);
+    aa_source *from = model_source(&c), *s = written(from, &o, 1);
     assert_true(s->config.norm_eps == 1e-5);
     assert_true(s->config.rope_theta == 12345.678);
     aa_source_close(s), aa_source_close(from);

@@ -38,6 +38,7 @@ static void put(const char *dir, const char *name, const char *text) {
 #define LLAMA "{\"model_type\":\"llama\"," SIZES
 #define QWEN2 "{\"model_type\":\"qwen2\"," SIZES
 #define QWEN3 "{\"model_type\":\"qwen3\"," SIZES
+#define MISTRAL "{\"model_type\":\"mistral\"," SIZES
 #define LINEAR "{\"rope_type\":\"linear\",\"factor\":4.0}"
 #define LLAMA3 \
     "\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4," \
@@ -86,6 +87,15 @@ static void test_defaults(void **state) {
     assert_true(c.qkv_bias && c.out_bias && c.tied && c.head_dim == 32);
     c = parsed(LLAMA ",\"attention_bias\":true,\"mlp_bias\":true,\"rms_norm_eps\":1e-05}");
     assert_true(c.qkv_bias && c.out_bias && c.mlp_bias && c.norm_eps == 1e-5);
+
+    static const char *const mistral[] = {
+        MISTRAL "}", MISTRAL ",\"sliding_window\":null}",
+        "{\"architectures\":[\"MistralForCausalLM\"],\"sliding_window\":128," SIZES "}"};
+    for (size_t i = 0; i < sizeof mistral / sizeof *mistral; i++) {
+        aa_config plain = parsed(LLAMA "}");
+        c = parsed(mistral[i]);
+        check_same_bits("config", &c, &plain, sizeof c);
+    }
 }
 
 static void test_rope(void **state) {
@@ -117,7 +127,9 @@ static void test_refused_configs(void **state) {
         {"[]", "object"},
         {"{", "config.json"},
         {"{}", "model_type"},
-        {"{\"model_type\":\"mistral\"," SIZES "}", "'mistral'"},
+        {"{\"model_type\":\"gemma\"," SIZES "}", "'gemma'"},
+        {MISTRAL ",\"sliding_window\":127}", "\"sliding_window\""},
+        {MISTRAL ",\"architectures\":[\"LlamaForCausalLM\"]}", "MistralForCausalLM"},
         {LLAMA ",\"architectures\":[\"LlamaForSequenceClassification\"]}", "\"architectures\""},
         {LLAMA ",\"architectures\":[\"Qwen2ForCausalLM\"]}", "\"architectures\""},
         {LLAMA ",\"architectures\":[\"LlamaForCausalLM\",\"X\"]}", "\"architectures\""},
@@ -216,7 +228,7 @@ static void check_config_round_trip(const aa_config *c) {
     aa_text t = {0};
     aa_err err = {0};
 
-    check_ok(aa_hf_config_json(c, NULL, &t, &err));
+    check_ok(aa_hf_config_json(c, NULL, AA_TYPE_F32, &t, &err));
     aa_config back = parsed(t.data);
     check_same_config(t.data, &back, c);
     aa_text_release(&t);
@@ -245,7 +257,7 @@ static void test_config_round_trip(void **state) {
 
         if (!c.vocab) c.vocab = 512;
         check_ok(aa_config_resolve(&c, &err));
-        check_ok(aa_hf_config_json(&c, NULL, &t, &err));
+        check_ok(aa_hf_config_json(&c, NULL, AA_TYPE_F32, &t, &err));
         aa_config back = parsed(t.data);
         back.residual_scale = c.residual_scale;  /* folded into the weights */
         check_same_config(p->name, &back, &c);
@@ -260,7 +272,7 @@ static void test_inexpressible(void **state) {
     aa_err err = {0};
 
     c.heads = 7, c.kv_heads = 1;                 /* 24 is no multiple of 7 */
-    assert_int_equal(aa_hf_config_json(&c, NULL, &t, &err), AA_EUNSUPPORTED);
+    assert_int_equal(aa_hf_config_json(&c, NULL, AA_TYPE_F32, &t, &err), AA_EUNSUPPORTED);
     assert_non_null(strstr(err.message, "heads (7)"));
     aa_text_release(&t);
 }
@@ -545,7 +557,7 @@ static char *foreign_dir(const aa_config *c, fixture *a) {
 
     open_model(a, c);
     fill(&a->model);
-    check_ok(aa_hf_config_json(c, NULL, &t, &err));
+    check_ok(aa_hf_config_json(c, NULL, AA_TYPE_F32, &t, &err));
     put(dir, "config.json", t.data);
     aa_text_release(&t);
     return dir;
@@ -625,7 +637,7 @@ static void test_wrong_shape(void **state) {
     write_variant(dir, "model.safetensors", &a.model, &(variant){AA_DTYPE_F32, .to = SIZE_MAX});
     check_loads(dir, &a.model);
     c.vocab = 12;
-    check_ok(aa_hf_config_json(&c, NULL, &t, &err));
+    check_ok(aa_hf_config_json(&c, NULL, AA_TYPE_F32, &t, &err));
     put(dir, "config.json", t.data);
     check_refused(dir, "'model.embed_tokens.weight' is [11,24], by its config.json it is [12,24]");
     aa_text_release(&t);

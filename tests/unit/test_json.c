@@ -113,11 +113,23 @@ static void getters_explain(void **state) {
     FAILS(aa_json_real(o, "x", "f", 2, 3, 2, &x, &err),
           "f: \"x\" must be a number from 2 to 3; found 1.5");
     FAILS(aa_json_real(o, "s", "f", 2, 3, 2, &x, &err),
-          "f: \"s\" must be a number from 2 to 3; found \"\\u00E9\"");
+          "f: \"s\" must be a number from 2 to 3; found \"\xC3\xA9\"");
     FAILS(aa_json_flag(o, "n", "f", true, &b, &err), "f: \"n\" must be true or false; found 5");
     FAILS(aa_json_str(o, "o", "f", NULL, &s, &err), "f: \"o\" must be a string; found an object");
     FAILS(aa_json_str(o, "l", "f", NULL, &s, &err), "f: \"l\" must be a string; found an array");
     assert_true(n == -7 && x == -7 && b && strcmp(s, "kept") == 0);
+    json_decref(o);
+}
+
+static void written_as_read(void **state) {
+    (void)state;
+    static const char text[] = "{\"a\":[1,-2.5,true,false,null,{}],\"b\":{\"\xC3\xA9\":\"x\\n\"},"
+                               "\"c\":[],\"d\":1e-05}";
+    json_t *o = parse(text);
+    aa_text out = {0};
+    aa_json_write(o, &out);
+    assert_string_equal(out.data, text);
+    aa_text_release(&out);
     json_decref(o);
 }
 
@@ -127,6 +139,7 @@ int main(void) {
         cmocka_unit_test(depth_is_limited),
         cmocka_unit_test(getters_get),
         cmocka_unit_test(getters_explain),
+        cmocka_unit_test(written_as_read),
     };
     return cmocka_run_group_tests_name("unit_json", tests, NULL, NULL);
 }

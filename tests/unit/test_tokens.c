@@ -369,7 +369,15 @@ static void test_foreign(void **state) {
     check_ok(aa_tokens_open(&k, raw, 0, -1, true, &err));
     assert_int_equal(k.n_documents, 3);
     aa_tokens_close(&k);
+    check_ok(aa_tokens_open(&k, raw, 502, 501, true, &err));     /* an eos that is nowhere */
+    assert_int_equal(k.n_documents, 3);
+    aa_tokens_close(&k);
     expect(raw, 100, false, AA_EFORMAT, "ids must be below 100");
+    expect(raw, 101, false, AA_EFORMAT, "token 15 is 106");
+    /* The first AutoANE compares 16-bit ids with 65535, whatever was cut off of them. */
+    check_ok(aa_tokens_open(&k, raw, 65536, 0, true, &err));
+    aa_tokens_close(&k);
+    expect(raw, 151936, false, AA_EFORMAT, "16 bits");
     put(raw, ids, 3);
     expect(raw, 0, false, AA_EFORMAT, "16-bit");
     put(raw, ids, 0);
