@@ -43,6 +43,7 @@ static char *directory_of(const char *path) {
 }
 
 static void free_outfile(aa_outfile *f) {
+    if (f->temporary) aa_sys_spare(f->temporary);
     if (f->fd >= 0) close(f->fd);
     aa_digester_free(f->digester);
     aa_heap_free(f->buffer);
@@ -89,9 +90,15 @@ aa_status aa_outfile_open(aa_outfile **out, const char *path, aa_err *err) {
     if (!f->path || !f->dir || !f->buffer) st = aa_fail_memory(err, "writing a file", BUFFER_BYTES);
     if (!st) st = aa_digester_new(&f->digester, err);
     int no = st ? 0 : open_temporary(f);
-    if (no) st = aa_fail_errno(err, no, "cannot write", path);
+    if (no == ENOENT)
+        st = aa_fail(err, AA_ENOTFOUND, "cannot write '%s': there is no directory '%s'", path,
+                     f->dir);
+    else if (no) st = aa_fail_errno(err, no, "cannot write", path);
     if (st) free_outfile(f);
-    else *out = f;
+    else {
+        aa_sys_doom(f->temporary);
+        *out = f;
+    }
     return st;
 }
 
@@ -172,9 +179,29 @@ void aa_outfile_sweep(const char *dir) {
     (void)aa_sys_list_dir(dir, sweep_entry, &dir);
 }
 
+aa_status aa_file_text(char **out, const char *path, aa_err *err) {
+    aa_sys_map map;
+    AA_TRY(aa_map_open(&map, path, err));
+    char *text = aa_heap_alloc(map.size_bytes + 1, 1);
+    if (text && map.size_bytes) memcpy(text, map.data, map.size_bytes);
+    aa_sys_map_close(&map);
+    if (!text) return aa_fail_memory(err, path, 0);
+    *out = text;
+    return AA_OK;
+}
+
 aa_status aa_file_write(const char *path, const void *p, size_t n, aa_err *err) {
     aa_outfile *f;
     AA_TRY(aa_outfile_open(&f, path, err));
     aa_outfile_write(f, p, n);
     return aa_outfile_commit(f, NULL, err);
+}
+
+aa_status aa_file_write_text(const char *dir, const char *name, const aa_text *t, aa_err *err) {
+    AA_TRY(aa_text_status(t, err));
+    char *path = aa_path_join(dir, name);
+    aa_status st = path ? aa_file_write(path, t->data, t->len, err)
+                        : aa_fail_memory(err, "a path", 0);
+    aa_heap_free(path);
+    return st;
 }

@@ -60,7 +60,8 @@ bool aa_amount_parse(const char *s, aa_amount *out) {
     } units[] = {{"s", AA_UNIT_SECONDS, 1, false},    {"m", AA_UNIT_SECONDS, 60, false},
                  {"h", AA_UNIT_SECONDS, 3600, false}, {"step", AA_UNIT_STEPS, 1, true},
                  {"steps", AA_UNIT_STEPS, 1, true},   {"tok", AA_UNIT_TOKENS, 1, true},
-                 {"tokens", AA_UNIT_TOKENS, 1, true}, {"flop", AA_UNIT_FLOP, 1, true}};
+                 {"tokens", AA_UNIT_TOKENS, 1, true}, {"flop", AA_UNIT_FLOP, 1, true},
+                 {"epoch", AA_UNIT_EPOCHS, 1, true},  {"epochs", AA_UNIT_EPOCHS, 1, true}};
     double v;
     const char *end;
     if (!number(s, &v, &end) || v < 0) return false;
@@ -463,7 +464,7 @@ aa_status aa_opts_read_ini(aa_opts *o, const char *path, aa_text *problems, aa_e
 /* ---- writing --------------------------------------------------------------------------------- */
 
 static void print_amount(aa_amount a, aa_text *out) {
-    static const char *const suffix[] = {"", "s", "steps", "tok", "flop"};
+    static const char *const suffix[] = {"", "s", "steps", "tok", "flop", "epochs"};
     aa_text_json_real(out, a.value);
     if (a.value != 0) aa_text_add(out, suffix[a.unit]);
 }

@@ -21,10 +21,11 @@ typedef enum {
     AA_OPT_BOOL,     /* bool; yes/no/true/false/1/0, or bare --key / --no-key */
     AA_OPT_STRING,   /* char *, heap-owned by the struct; may be NULL */
     AA_OPT_CHOICE,   /* int; names in `choices` separated by '|' */
-    AA_OPT_AMOUNT    /* aa_amount; 120s 2m 1h 500steps 2Mtok 1e13flop 0 (= never) */
+    AA_OPT_AMOUNT    /* aa_amount; 120s 2m 1h 500steps 2Mtok 1e13flop 3epochs 0 (= never) */
 } aa_opt_type;
 
-typedef enum { AA_UNIT_NONE, AA_UNIT_SECONDS, AA_UNIT_STEPS, AA_UNIT_TOKENS, AA_UNIT_FLOP } aa_unit;
+typedef enum { AA_UNIT_NONE, AA_UNIT_SECONDS, AA_UNIT_STEPS, AA_UNIT_TOKENS, AA_UNIT_FLOP,
+               AA_UNIT_EPOCHS } aa_unit;
 typedef struct aa_amount { double value; aa_unit unit; } aa_amount;
 
 /* NONE: not searchable. */

@@ -20,9 +20,8 @@ const char *aa_status_text(aa_status st) {
 }
 int aa_status_exit(aa_status st) { return st < AA_STATUS_COUNT ? rows[st].exit_status : 1; }
 
-/* Messages quote names from files, which could make a terminal do things. */
-static void disarm(char *message) {
-    for (char *p = message; *p; p++)
+void aa_disarm(char *text) {
+    for (char *p = text; *p; p++)
         if (((unsigned char)*p < ' ' && *p != '\n' && *p != '\t') || *p == 0x7f) *p = '?';
 }
 
@@ -34,7 +33,7 @@ aa_status aa_fail_at(aa_err *err, aa_status code, const char *file, int line, co
     va_start(args, fmt);
     aa_number_vprint(err->message, sizeof err->message, fmt, args);
     va_end(args);
-    disarm(err->message);
+    aa_disarm(err->message);
     return code;
 }
 

@@ -41,6 +41,9 @@ aa_status aa_fail_at(aa_err *err, aa_status code, const char *file, int line, co
 #define aa_fail_errno(err, no, what, path) aa_fail_errno_at(err, no, what, path, __FILE__, __LINE__)
 aa_status aa_fail_errno_at(aa_err *err, int no, const char *what, const char *path,
                            const char *file, int line);
+/* Control characters but line feeds and tabs become '?': names from files, which messages quote,
+ * could make a terminal do things. */
+void aa_disarm(char *text);
 /* Puts "context: " before the message of a failed err; for callers who know more (which file). */
 void aa_err_context(aa_err *err, const char *fmt, ...) AA_PRINTF(2, 3);
 

@@ -50,7 +50,6 @@ aa_status cli_open_tokenizer(aa_tokenizer **out, const char *path, aa_err *err) 
 /* The same and, of a model, its chat template; template: a file that is read instead. */
 aa_status cli_open_tokenizer_and_template(aa_tokenizer **out, char **jinja, const char *path,
                                           const char *template, aa_err *err) AA_MUST_USE;
-aa_status cli_read_template(char **out, const char *path, aa_err *err) AA_MUST_USE;
 void cli_message(void *ctx, const char *line);         /* to standard error */
 /* Problems collected in t become one AA_EUSAGE message (none: AA_OK); releases t. */
 aa_status cli_problems(aa_text *t, aa_err *err) AA_MUST_USE;
@@ -93,6 +92,9 @@ void cli_progress_release(cli_progress *p);
 bool cli_progress_due(cli_progress *p, bool last);
 void cli_progress_show(cli_progress *p);
 void cli_duration(double s, char *out, size_t n);
+/* " ± 0.0123", or nothing where one sample cannot tell. */
+typedef struct cli_error { char text[32]; } cli_error;
+cli_error cli_plus_minus(double standard_error);
 void cli_progress_step(void *ctx, const aa_train_progress *t);
 void cli_progress_eval(void *ctx, const aa_train_progress *t, const aa_eval_result *r, bool best);
 void cli_progress_sample(void *ctx, uint64_t step, const aa_text *text);

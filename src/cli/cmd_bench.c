@@ -127,7 +127,9 @@ static aa_status time_updates(cli_call *call, const aa_plan *p, const aa_job *jo
     size_t n = 0;
     double total = 0, tokens = (double)(p->B * p->T);
     aa_job_backend(job, cpu, &be);
-    aa_model_init_weights(&m->model, 1, AA_INIT_SCALED);
+    if (job->source) AA_TRY(aa_source_load(job->source, &m->model, err));
+    else aa_model_init_weights(&m->model, 1, AA_INIT_SCALED);
+    aa_model_init_adapter(&m->model, cpu, 1);
     fill_random_ids(m->ids, m->targets, p->B * p->T, job->config.vocab);
     for (int i = 0; i < WARMUP; i++) AA_TRY(one_update(m, p, &be, cpu, 1e-4, err));
     double before = aa_cpu_peak_gflops(cpu, PROBE_S);
@@ -184,7 +186,7 @@ static aa_status run_step(cli_call *call, aa_err *err) {
     aa_status st = open_shape(call, &opts, cpu, &job, err);
     if (!st) {
         st = aa_plan_make(&plan, &job, cpu, 0, err);
-        aa_train_shape shape = aa_train_shape_of(&plan);
+        aa_train_shape shape = aa_train_shape_of(&plan, &job);
         aa_optim_options optim = aa_train_optim_options(&v->train);
         if (!st && !(st = aa_train_memory_init(&m, &job.config, &optim, &shape, cpu, false, err))) {
             st = time_updates(call, &plan, &job, cpu, &m, err);
@@ -237,7 +239,7 @@ static void run_product(product *p, product_op op) {
     aa_epilogue plain = {.scale = 1};
     size_t N = p->lin.n_out, K = p->lin.n_in;
     if (op == FORWARD) aa_linear_forward(p->cpu, p->y, N, p->x, K, p->T, &p->lin, &plain);
-    else if (op == DX) aa_linear_dx(p->cpu, p->dx, K, p->y, N, p->T, &p->lin, 1, false);
+    else if (op == DX) aa_linear_dx(p->cpu, p->dx, K, p->y, N, p->T, &p->lin, 1, false, NULL);
     else aa_linear_dw(p->cpu, &p->lin, p->y, N, p->x, K, p->T, 1);
 }
 

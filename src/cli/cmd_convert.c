@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 #include "convert/adapter.h"
 #include "convert/convert.h"
+#include "sys/sys.h"
 
 typedef struct convert_values {
     int to, dtype;
@@ -63,7 +64,7 @@ static const format *format_of(int to, const char *out) {
 static aa_convert_options options_of(const convert_values *v, aa_pool *pool) {
     return (aa_convert_options){.type = dtypes[v->dtype].type, .mixed = dtypes[v->dtype].mixed,
                                 .shard_bytes = (uint64_t)v->shard_size, .name = v->name,
-                                .pool = pool};
+                                .pool = pool, .stoppable = true};
 }
 
 /* Merges the adapters of a list, one after the other. */
@@ -138,6 +139,7 @@ static aa_status run_convert(cli_call *call, aa_err *err) {
     const convert_values *v = call->opts.values;
     bool adapter = aa_adapter_is(call->positional[0]), modelfile = false;
     aa_pool *pool = NULL;
+    aa_sys_interrupt_install();
     aa_status st = aa_pool_new(&pool, (int)v->threads, err);
 
     if (!st) st = adapter ? convert_adapter(call, pool, err)

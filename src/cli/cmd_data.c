@@ -8,16 +8,30 @@
 #include "cli/cli.h"
 #include "data/story.h"
 #include "formats/safetensors.h"
+#include "train/cache.h"
+
+/* What is done with conversations. */
+#define TRAIN_ON_ROW                                                                               \
+    {"train-on", "data", AA_OPT_CHOICE, AT(train_on), "assistant", 0, 0, 0, "assistant|all",       \
+     "what is learned of a conversation or a prompt with its completion: the answers, or all"}
+#define TEMPLATE_ROW                                                                               \
+    {"template", "data", AA_OPT_STRING, AT(template), NULL, 0, 0, 0, "FILE",                       \
+     "Jinja chat template for conversations, instead of the model's"}
 
 /* ---- tokenize -------------------------------------------------------------------------------- */
 
-typedef struct tokenize_values { char *data, *tokenizer, *out; int64_t threads; } tokenize_values;
+typedef struct tokenize_values {
+    char *data, *tokenizer, *template, *out;
+    int64_t threads;
+    int train_on;
+} tokenize_values;
 #define AT(field) offsetof(tokenize_values, field)
 static const aa_opt tokenize_rows[] = {
     {"data", "data", AA_OPT_STRING, AT(data), NULL, 0, 0, 0, "FILE|DIR",
-     "text, JSONL (field \"text\") or directory"},
-    {"tokenizer", "data", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|bytes",
-     "tokenizer.json"},
+     "text, JSONL (texts, conversations, prompts with completions) or directory"},
+    {"tokenizer", "data", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|MODEL|bytes",
+     "tokenizer.json, or the model whose tokenizer and chat template are wanted"},
+    TRAIN_ON_ROW, TEMPLATE_ROW,
     {"out", "data", AA_OPT_STRING, AT(out), "data.tok", 0, 0, 0, "FILE", "token file to write"},
     CLI_THREADS_ROW(AT(threads)),
     {0}};
@@ -31,12 +45,17 @@ static void show_tokenizing(void *ctx, aa_tokenize_progress p) {
     *last = now;
 }
 
-static aa_status tokenize(cli_call *call, const aa_tokenizer *t, aa_pool *pool, aa_err *err) {
+static aa_status tokenize(cli_call *call, const aa_tokenizer *t, const char *jinja, aa_pool *pool,
+                          aa_err *err) {
     const tokenize_values *v = call->opts.values;
     aa_tokens tokens;
     double last = 0, start_s = aa_sys_clock_s();
     aa_sys_interrupt_install();
-    AA_TRY(aa_tokenize(v->data, t, pool, v->out, show_tokenizing, &last, err));
+    const aa_tokenize_options o = {.chat_template = jinja,
+                                   .train_on = (aa_train_on)v->train_on,
+                                   .progress = show_tokenizing,
+                                   .ctx = &last};
+    AA_TRY(aa_tokenize(v->data, t, pool, v->out, &o, err));
     if (last > 0) fputs("\r\x1b[K", stderr);
     AA_TRY(aa_tokens_open(&tokens, v->out, aa_tokenizer_vocab(t), aa_tokenizer_eos(t), false, err));
     double s = aa_sys_clock_s() - start_s;
@@ -60,13 +79,15 @@ static aa_status tokenize(cli_call *call, const aa_tokenizer *t, aa_pool *pool, 
 static aa_status run_tokenize(cli_call *call, aa_err *err) {
     const tokenize_values *v = call->opts.values;
     aa_tokenizer *t = NULL;
+    char *jinja = NULL;
     aa_pool *pool = NULL;
     AA_TRY(cli_need(v->data, "data", "the text to tokenize", err));
-    AA_TRY(cli_open_tokenizer(&t, v->tokenizer, err));
+    AA_TRY(cli_open_tokenizer_and_template(&t, &jinja, v->tokenizer, v->template, err));
     aa_status st = aa_pool_new(&pool, (int)v->threads, err);
-    if (!st) st = tokenize(call, t, pool, err);
+    if (!st) st = tokenize(call, t, jinja, pool, err);
     aa_pool_free(pool);
     aa_tokenizer_free(t);
+    aa_heap_free(jinja);
     return st;
 }
 
@@ -84,12 +105,21 @@ const cli_command cli_data_tokenize = {
 
 /* ---- inspect --------------------------------------------------------------------------------- */
 
-typedef struct inspect_values { char *tokenizer; int64_t samples, seq, seed; } inspect_values;
+typedef struct inspect_values {
+    char *tokenizer, *template;
+    int64_t samples, seq, seed;
+    int train_on;
+    bool mask;
+} inspect_values;
 #define AT(field) offsetof(inspect_values, field)
 static const aa_opt inspect_rows[] = {
     {"tokenizer", "data", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|bytes",
-     "to decode the samples with"},
-    {"samples", "data", AA_OPT_INT, AT(samples), "3", 0, 1000, 0, "N", "training windows to show"},
+     "to decode the samples with; of a text or JSONL, whose token file is made, the model's"},
+    {"mask", "data", AA_OPT_BOOL, AT(mask), "no", 0, 0, 0, NULL,
+     "show the first examples with what is learned of them"},
+    TRAIN_ON_ROW, TEMPLATE_ROW,
+    {"samples", "data", AA_OPT_INT, AT(samples), "3", 0, 1000000, 0, "N",
+     "training windows to show, or examples"},
     {"seq", "data", AA_OPT_INT, AT(seq), "64", 1, 65536, 0, "N", "tokens of a window"},
     {"seed", "data", AA_OPT_INT, AT(seed), "1", 0, 9e15, 0, "N", "which windows"},
     {0}};
@@ -103,6 +133,12 @@ static void count_parts(const aa_tokens *t, uint64_t documents[AA_PART_COUNT],
         documents[t->part[d]]++;
         tokens[t->part[d]] += t->document[d + 1] - t->document[d];
     }
+}
+
+static uint64_t count_learned(const aa_tokens *t) {
+    uint64_t n = 0;
+    for (uint64_t i = 0; i < t->n_tokens; i++) n += aa_tokens_learned(t, i);
+    return n;
 }
 
 /* One token per cell; targets without loss are shown in parentheses,
@@ -140,9 +176,70 @@ static aa_status show_samples(const aa_tokens *tokens, const aa_tokenizer *t,
     return st;
 }
 
+/* The next run of tokens that are learned, or are not. */
+static uint64_t run_end(const aa_tokens *t, uint64_t at, uint64_t end) {
+    bool learned = aa_tokens_learned(t, at);
+    while (at < end && aa_tokens_learned(t, at) == learned) at++;
+    return at;
+}
+
+static aa_status show_example(const aa_tokens *t, uint64_t d, const aa_tokenizer *tokenizer,
+                              aa_text *out, aa_err *err) {
+    bool color = aa_sys_is_terminal(1);
+    const char *on = color ? "\x1b[1;32m" : "\xE2\x9F\xA6",
+               *off = color ? "\x1b[0m" : "\xE2\x9F\xA7";
+    uint64_t begin = t->document[d], end = t->document[d + 1], n_learned = 0;
+    for (uint64_t i = begin; i < end; i++) n_learned += aa_tokens_learned(t, i);
+    aa_text_printf(out, "\nexample %llu (%s): %llu tokens, %llu learned\n", (unsigned long long)d,
+                   part_names[t->part[d]], (unsigned long long)(end - begin),
+                   (unsigned long long)n_learned);
+    for (uint64_t at = begin, next; at < end; at = next) {
+        bool learned = aa_tokens_learned(t, at);
+        next = run_end(t, at, end);
+        if (learned) aa_text_add(out, on);
+        for (; at < next; at++) {
+            int32_t id = aa_tokens_at(t, at);
+            AA_TRY(aa_decode(tokenizer, &id, 1, AA_DECODE_SPECIALS, out, err));
+        }
+        if (learned) aa_text_add(out, off);
+    }
+    aa_text_add(out, "\n");
+    return AA_OK;
+}
+
+static void example_json(const aa_tokens *t, uint64_t d, aa_text *out) {
+    static const char *const parts[AA_PART_COUNT] = {"train", "valid", "test"};
+    aa_text_add(out, "{");
+    cli_key_string(out, "part", parts[t->part[d]]);
+    for (int mask = 0; mask < 2; mask++) {
+        aa_text_json_key(out, mask ? "learned" : "ids");
+        for (uint64_t i = t->document[d]; i < t->document[d + 1]; i++)
+            aa_text_printf(out, "%s%d", i > t->document[d] ? "," : "[",
+                           mask ? aa_tokens_learned(t, i) : aa_tokens_at(t, i));
+        aa_text_add(out, "]");
+    }
+    aa_text_add(out, "}");
+}
+
+static aa_status show_examples(cli_call *call, const aa_tokens *t, const aa_tokenizer *tokenizer,
+                               aa_err *err) {
+    const inspect_values *v = call->opts.values;
+    uint64_t n = t->n_documents < (uint64_t)v->samples ? t->n_documents : (uint64_t)v->samples;
+    if (!call->json && !tokenizer)
+        return aa_fail(err, AA_EUSAGE, "--mask shows text: give the --tokenizer it was made with");
+    for (uint64_t d = 0; d < n; d++) {
+        if (call->json) {
+            aa_text_add(&call->out, d ? "," : "");
+            example_json(t, d, &call->out);
+        } else AA_TRY(show_example(t, d, tokenizer, &call->out, err));
+    }
+    return AA_OK;
+}
+
 static aa_status inspect(cli_call *call, const aa_tokens *t, const aa_tokenizer *tokenizer,
                          aa_err *err) {
     uint64_t documents[AA_PART_COUNT] = {0}, tokens[AA_PART_COUNT] = {0};
+    const inspect_values *v = call->opts.values;
     aa_text *out = &call->out;
     count_parts(t, documents, tokens);
     if (call->json) {
@@ -153,6 +250,13 @@ static aa_status inspect(cli_call *call, const aa_tokens *t, const aa_tokenizer 
         cli_key_int(out, "vocab", (int64_t)t->vocab);
         static const char *const keys[] = {"train_tokens", "valid_tokens", "test_tokens"};
         for (int p = 0; p < AA_PART_COUNT; p++) cli_key_int(out, keys[p], (int64_t)tokens[p]);
+        cli_key_int(out, "learned_tokens", (int64_t)count_learned(t));
+        if (v->mask) {
+            aa_text_json_key(out, "examples");
+            aa_text_add(out, "[");
+            AA_TRY(show_examples(call, t, tokenizer, err));
+            aa_text_add(out, "]");
+        }
         aa_text_add(out, "}\n");
         return AA_OK;
     }
@@ -167,29 +271,54 @@ static aa_status inspect(cli_call *call, const aa_tokens *t, const aa_tokenizer 
     for (int p = 0; p < AA_PART_COUNT; p++)
         aa_text_printf(out, "  %-15s %llu tokens in %llu documents\n", part_names[p],
                        (unsigned long long)tokens[p], (unsigned long long)documents[p]);
-    return show_samples(t, tokenizer, call->opts.values, out, err);
+    if (t->unlearned)
+        aa_text_printf(out, "  learned         %llu tokens; each document is an example\n",
+                       (unsigned long long)count_learned(t));
+    if (v->mask || (t->unlearned && tokenizer)) return show_examples(call, t, tokenizer, err);
+    if (t->unlearned) return AA_OK;
+    return show_samples(t, tokenizer, v, out, err);
+}
+
+/* For --mask a text becomes a token file as it does for a training run; else a file that is none is
+ * damaged, and opening it says so. */
+static aa_status token_file_of(const cli_call *call, const aa_tokenizer *t, const char *jinja,
+                               char **out, aa_err *err) {
+    const inspect_values *v = call->opts.values;
+    const aa_job_hooks hooks = {.message = cli_message};
+    const aa_tokenize_options o = {.chat_template = jinja, .train_on = (aa_train_on)v->train_on};
+    const char *path = call->positional[0];
+    if (v->mask && t && !aa_tokens_is_file(path))
+        return aa_cache_tokens(out, path, t, NULL, &o, &hooks, err);
+    *out = aa_heap_strdup(path);
+    return *out ? AA_OK : aa_fail_memory(err, "a path", 0);
 }
 
 static aa_status run_inspect(cli_call *call, aa_err *err) {
     const inspect_values *v = call->opts.values;
     aa_tokenizer *t = NULL;
+    char *jinja = NULL, *path = NULL;
     aa_tokens tokens;
-    if (v->tokenizer) AA_TRY(cli_open_tokenizer(&t, v->tokenizer, err));
-    aa_status st = aa_tokens_open(&tokens, call->positional[0], t ? aa_tokenizer_vocab(t) : 0,
-                                  t ? aa_tokenizer_eos(t) : -1, true, err);
+    if (v->tokenizer)
+        AA_TRY(cli_open_tokenizer_and_template(&t, &jinja, v->tokenizer, v->template, err));
+    aa_status st = token_file_of(call, t, jinja, &path, err);
+    if (!st)
+        st = aa_tokens_open(&tokens, path, t ? aa_tokenizer_vocab(t) : 0,
+                            t ? aa_tokenizer_eos(t) : -1, true, err);
     if (!st) {
         st = inspect(call, &tokens, t, err);
         aa_tokens_close(&tokens);
     }
     aa_tokenizer_free(t);
+    aa_heap_free(jinja);
+    aa_heap_free(path);
     return st;
 }
 
 const cli_command cli_data_inspect = {
     .words = "data inspect",
     .group = "data",
-    .arguments = "TOKENS",
-    .summary = "verify a token file and look into it",
+    .arguments = "TOKENS|FILE",
+    .summary = "verify a token file and look into it; what is learned of examples",
     .rows = inspect_rows,
     .values_size = sizeof(inspect_values),
     .min_positional = 1,
@@ -314,32 +443,62 @@ static const aa_opt batches_rows[] = {
     {"run", "data", AA_OPT_STRING, AT(run), NULL, 0, 0, 0, "DIR", "run directory"},
     {"steps", "data", AA_OPT_INT, AT(steps), "10", 1, 1e6, 0, "N", "first updates"},
     {"out", "data", AA_OPT_STRING, AT(out), "batches.safetensors", 0, 0, 0, "FILE",
-     "where to write ids and targets [N, B, T]"},
+     "where to write ids, targets (-1: not learned) and positions [N, B, T]"},
     {0}};
 #undef AT
 
+enum { IDS, TARGETS, POSITIONS, N_ROWS };
+
+/* The window that begins with number n of the order, and how many numbers it takes. Behind examples
+ * it is filled with rows of id 0 without a target, each at position 0. */
+static uint64_t read_batch_window(const aa_job *job, uint64_t n, int32_t *row[N_ROWS],
+                                  int32_t *start) {
+    const size_t T = job->T;
+    const uint64_t seed = (uint64_t)job->o->seed;
+    aa_packed p = {.ids = row[IDS], .targets = row[TARGETS], .start = start};
+    uint64_t count = 1;
+    *start = 0;
+    if (job->examples) count = aa_examples_window(&job->train_set, seed, n, &p);
+    else {
+        aa_stream_window(&job->train, seed, n, T, row[IDS], row[TARGETS]);
+        p.start[++p.n_sequences] = (int32_t)T;
+    }
+    for (size_t s = 0; s < p.n_sequences; s++)
+        for (int32_t t = p.start[s]; t < p.start[s + 1]; t++) {
+            row[POSITIONS][t] = t - p.start[s];
+            for (int which = IDS; job->active_ids && which <= TARGETS; which++)
+                if (row[which][t] >= 0) row[which][t] = job->active_ids[row[which][t]];
+        }
+    for (size_t t = (size_t)p.start[p.n_sequences]; t < T; t++) {
+        row[IDS][t] = row[POSITIONS][t] = 0;
+        row[TARGETS][t] = -1;
+    }
+    return count;
+}
+
 static aa_status write_batches(const aa_job *job, const batches_values *v, aa_err *err) {
-    size_t n = (size_t)v->steps * job->B;
+    const size_t T = job->T;
     aa_outfile *f = NULL;
     aa_st_entry ids = {.name = "ids", .dtype = AA_DTYPE_I32, .n_dims = 3,
-                       .shape = {(uint64_t)v->steps, job->B, job->T}};
-    aa_st_entry entries[2] = {ids, ids};
-    entries[1].name = "targets";
-    int32_t *window = aa_heap_alloc(2 * job->T, sizeof *window);
-    if (!window) return aa_fail_memory(err, "a window", 0);
+                       .shape = {(uint64_t)v->steps, job->B, T}};
+    aa_st_entry entries[N_ROWS] = {ids, ids, ids};
+    entries[TARGETS].name = "targets";
+    entries[POSITIONS].name = "positions";
+    int32_t *room = aa_heap_alloc((N_ROWS + 1) * T + 1, sizeof *room), *row[N_ROWS];
+    if (!room) return aa_fail_memory(err, "a window", 0);
+    for (size_t i = 0; i < N_ROWS; i++) row[i] = room + i * T;
     aa_status st = aa_outfile_open(&f, v->out, err);
-    if (!st) st = aa_safetensors_begin(f, entries, 2, NULL, 0, err);
-    for (int which = 0; which < 2 && !st; which++)
-        for (size_t i = 0; i < n; i++) {
-            aa_stream_window(&job->train, (uint64_t)job->o->seed, i, job->T, window,
-                             window + job->T);
-            int32_t *row = which ? window + job->T : window;
-            for (size_t t = 0; job->active_ids && t < job->T; t++) row[t] = job->active_ids[row[t]];
-            aa_outfile_write(f, row, job->T * sizeof *row);
+    if (!st) st = aa_safetensors_begin(f, entries, N_ROWS, NULL, 0, err);
+    for (int which = 0; which < N_ROWS && !st; which++) {
+        uint64_t n = 0;
+        for (size_t i = 0; i < (size_t)v->steps * job->B; i++) {
+            n += read_batch_window(job, n, row, room + N_ROWS * T);
+            aa_outfile_write(f, row[which], T * sizeof *room);
         }
+    }
     if (!st) st = aa_outfile_commit(f, NULL, err);
     else if (f) aa_outfile_abort(f);
-    aa_heap_free(window);
+    aa_heap_free(room);
     return st;
 }
 

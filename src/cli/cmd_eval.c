@@ -10,7 +10,7 @@
 #include "train/score.h"
 
 typedef struct eval_values {
-    char *data, *against, *choices, *delimiter;
+    char *data, *against, *choices, *delimiter, *adapter;
     int64_t tokens, seq, threads;
     int part, compute;
 } eval_values;
@@ -31,13 +31,15 @@ static const aa_opt eval_rows[] = {
      "multiple choice instead of a text: JSON Lines of query, choices, gold"},
     {"delimiter", "choices", AA_OPT_STRING, AT(delimiter), " ", 0, 0, 0, "TEXT",
      "between query and choice"},
+    {"adapter", "run", AA_OPT_STRING, AT(adapter), NULL, 0, 0, 0, "DIR|FILE",
+     "run this adapter beside the weights of MODEL (not of the second model)"},
     CLI_COMPUTE_ROW(AT(compute)),
     CLI_THREADS_ROW(AT(threads)),
     {0}};
 
 /* ---- comparison ------------------------------------------------------------------------------ */
 
-typedef struct paired { double difference, stderr_, low, high, z; } paired;
+typedef struct paired { double difference, stderr_, low, high; } paired;
 
 /* Mean of b - a over windows, with a normal 95 % interval: there are many windows. */
 static paired compare(const double *a, const double *b, size_t n) {
@@ -46,7 +48,7 @@ static paired compare(const double *a, const double *b, size_t n) {
     double mean = sum / (double)n;
     for (size_t i = 0; i < n; i++) sq += (b[i] - a[i] - mean) * (b[i] - a[i] - mean);
     double se = n > 1 ? sqrt(sq / (double)(n - 1) / (double)n) : NAN;
-    return (paired){mean, se, mean - 1.96 * se, mean + 1.96 * se, mean / se};
+    return (paired){mean, se, mean - 1.96 * se, mean + 1.96 * se};
 }
 
 static void fields(aa_text *out, const aa_eval_result *r) {
@@ -62,10 +64,11 @@ static void fields(aa_text *out, const aa_eval_result *r) {
 
 static void line(aa_text *out, const char *name, const aa_eval_result *r) {
     aa_text_printf(out,
-                   "%s\n  loss          %.4f ± %.4f nats per token\n  perplexity    %.3f\n  bits "
+                   "%s\n  loss          %.4f%s nats per token\n  perplexity    %.3f\n  bits "
                    "per byte %.4f\n  over          %llu tokens, "
                    "%llu bytes, %zu windows in %.1f s\n",
-                   name, r->loss, r->loss_stderr, r->perplexity, r->bits_per_byte,
+                   name, r->loss, cli_plus_minus(r->loss_stderr).text, r->perplexity,
+                   r->bits_per_byte,
                    (unsigned long long)r->tokens, (unsigned long long)r->bytes, r->n_windows,
                    r->wall_s);
 }
@@ -94,12 +97,11 @@ static void print_both(cli_call *call, const aa_eval_result *a, const aa_eval_re
     if (!b) return;
     line(out, v->against, b);
     aa_text_printf(out,
-                   "difference (second minus first), paired over windows\n  %+.4f ± %.4f nats per "
-                   "token, 95 %% interval %+.4f to %+.4f\n",
-                   p->difference, p->stderr_, p->low, p->high);
-    if (!isfinite(p->stderr_)) aa_text_add(out, "  one window cannot tell\n");
+                   "difference (second minus first), paired over windows\n  %+.4f%s nats per token",
+                   p->difference, cli_plus_minus(p->stderr_).text);
+    if (!isfinite(p->stderr_)) aa_text_add(out, "\n  one window cannot tell\n");
     else
-        aa_text_printf(out, "  %s\n",
+        aa_text_printf(out, ", 95 %% interval %+.4f to %+.4f\n  %s\n", p->low, p->high,
                        p->low > 0    ? "the first is better"
                        : p->high < 0 ? "the second is better"
                                      : "no difference can be told");
@@ -153,13 +155,13 @@ static void print_choices(cli_call *call, const aa_choices *c) {
     aa_text *out = &call->out;
     if (!call->json) {
         aa_text_printf(out,
-                       "%s\n  acc           %.4f ± %.4f   highest log-probability\n"
-                       "  acc_norm      %.4f ± %.4f   highest per byte\n"
+                       "%s\n  acc           %.4f%s   highest log-probability\n"
+                       "  acc_norm      %.4f%s   highest per byte\n"
                        "  chance        %.4f\n"
                        "  over          %zu questions; %llu of their %llu tokens read in %.1f s\n",
-                       v->choices, c->acc, c->acc_stderr, c->acc_norm, c->acc_norm_stderr,
-                       c->chance, c->n, (unsigned long long)c->n_read,
-                       (unsigned long long)c->n_scored, c->wall_s);
+                       v->choices, c->acc, cli_plus_minus(c->acc_stderr).text, c->acc_norm,
+                       cli_plus_minus(c->acc_norm_stderr).text, c->chance, c->n,
+                       (unsigned long long)c->n_read, (unsigned long long)c->n_scored, c->wall_s);
         return;
     }
     aa_text_add(out, "{");
@@ -219,7 +221,10 @@ static aa_status run_eval(cli_call *call, aa_err *err) {
     AA_TRY(cli_open_cpu(&cpu, v->threads, err));
     aa_status st = aa_cpu_set_compute(cpu, (aa_compute)v->compute, err);
     if (!st)
-        st = aa_session_open(&s, call->positional[0], cpu, v->choices ? (size_t)v->seq : 1, err);
+        st = aa_session_open_with(
+            &s, call->positional[0], cpu,
+            &(aa_session_options){.capacity = v->choices ? (size_t)v->seq : 1,
+                                  .adapter = v->adapter}, err);
     if (!st) {
         st = (v->choices ? eval_choices : eval_text)(call, &s, err);
         aa_session_close(&s);

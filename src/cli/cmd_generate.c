@@ -11,7 +11,7 @@
 enum { MAX_STOPS = 16, ANSWER_TOKENS = 4096 };
 
 typedef struct generate_values {
-    char *prompt, *stop, *logits, *system, *template;
+    char *prompt, *stop, *logits, *system, *template, *adapter;
     int64_t tokens, seed, threads, top_k, window, context;
     double temperature, top_p, min_p, penalty; bool greedy, ignore_eos, shift, chat, raw;
     int compute, kv;
@@ -55,21 +55,26 @@ static const aa_opt generate_rows[] = {
     {"repetition-window", "sampling", AA_OPT_INT, AT(window), "64", 0, 1e6, 0, "N",
      "how many tokens are recent"},
     {"seed", "sampling", AA_OPT_INT, AT(seed), "0", 0, 9e15, 0, "N", "same seed, same text"},
+    {"adapter", "run", AA_OPT_STRING, AT(adapter), NULL, 0, 0, 0, "DIR|FILE",
+     "run this adapter (PEFT, GGUF, LoRA sidecar) beside the model's weights"},
     {"kv", "run", AA_OPT_CHOICE, AT(kv), "f32", 0, 0, 0, "f32|f16",
      "keys and values kept; f16: half the memory of a long context"},
     CLI_COMPUTE_ROW(AT(compute)),
     CLI_THREADS_ROW(AT(threads)),
     {0}};
 
+/* The prompt comes first, once it is known to fit. */
 static bool stream(void *ctx, const char *text, size_t n) {
-    (void)ctx;
+    const char **prompt = ctx;
+    if (*prompt) fputs(*prompt, stdout);
+    *prompt = NULL;
     return fwrite(text, 1, n, stdout) == n && fflush(stdout) == 0;
 }
 
-/* Cuts `list` at '|' in place. */
+/* Cuts `list`, which check_stops has seen, at '|' in place. */
 static size_t split_stops(char *list, const char **stops) {
     size_t n = 0;
-    for (char *s = list; s && *s && n < MAX_STOPS;) {
+    for (char *s = list; s && *s;) {
         char *bar = strchr(s, '|');
         if (bar) *bar++ = 0;
         if (*s) stops[n++] = s;
@@ -147,19 +152,16 @@ static aa_generation generation_of(generate_values *v, const char **stops) {
 
 static aa_status generate(cli_call *call, aa_session *s, aa_err *err) {
     generate_values *v = call->opts.values;
-    const char *stops[MAX_STOPS];
+    const char *stops[MAX_STOPS], *prompt = v->prompt ? v->prompt : "", *unsaid = prompt;
     aa_generation g = generation_of(v, stops);
     aa_generated out = {0};
     if (v->logits) AA_TRY(save_logits(v, s, err));
-    if (!call->json) {
-        fputs(v->prompt ? v->prompt : "", stdout);
-        g.on_text = stream;
-    }
-    AA_TRY(aa_generate(s, v->prompt ? v->prompt : "", &g, &out, err));
-    if (call->json) print_json(&out, v->prompt ? v->prompt : "", &call->out);
+    g.on_text = call->json ? NULL : stream;
+    g.ctx = &unsaid;
+    AA_TRY(aa_generate(s, prompt, &g, &out, err));
+    if (call->json) print_json(&out, prompt, &call->out);
     else {
-        putchar('\n');
-        fflush(stdout);
+        (void)stream(&unsaid, "\n", 1);
         fprintf(stderr, "[%zu tokens; prompt %zu in %.3f s; %.1f tokens/s]\n", out.ids.len,
                 out.prompt_ids.len, out.prefill_s,
                 out.decode_s > 0 && out.ids.len > 1 ? (double)(out.ids.len - 1) / out.decode_s
@@ -177,7 +179,7 @@ static aa_status chat(cli_call *call, aa_session *s, aa_err *err) {
     char *jinja = NULL;
     aa_chat *c = NULL;
     if (aa_opts_from(&call->opts, "tokens") == AA_FROM_DEFAULT) g.max_tokens = ANSWER_TOKENS;
-    if (v->template) AA_TRY(cli_read_template(&jinja, v->template, err));
+    if (v->template) AA_TRY(aa_file_text(&jinja, v->template, err));
     aa_status st = v->raw ? aa_chat_new_raw(&c, s->tokenizer, err)
                           : aa_chat_new(&c, jinja ? jinja : s->chat_template, s->tokenizer, err);
     if (!st) st = cli_chat(s, c, v->system, *v->prompt ? v->prompt : NULL, &g, err);
@@ -196,13 +198,23 @@ static aa_status check_chat(const cli_call *call, aa_err *err) {
     return AA_OK;
 }
 
+static aa_status check_stops(const char *list, aa_err *err) {
+    size_t n = 1;
+    for (const char *s = list; s && (s = strchr(s, '|')); s++) n++;
+    return n <= MAX_STOPS ? AA_OK
+                          : aa_fail(err, AA_EUSAGE, "--stop has %zu texts; at most %d are possible",
+                                    n, MAX_STOPS);
+}
+
 static aa_status run_generate(cli_call *call, aa_err *err) {
     generate_values *v = call->opts.values;
     aa_cpu *cpu = NULL;
     aa_session s;
     AA_TRY(check_chat(call, err));
+    AA_TRY(check_stops(v->stop, err));
     AA_TRY(cli_open_cpu(&cpu, v->threads, err));
-    const aa_session_options o = {.capacity = (size_t)v->context, .half_kv = v->kv};
+    const aa_session_options o = {.capacity = (size_t)v->context, .half_kv = v->kv,
+                                  .adapter = v->adapter};
     aa_status st = aa_cpu_set_compute(cpu, (aa_compute)v->compute, err);
     if (!st) st = aa_session_open_with(&s, call->positional[0], cpu, &o, err);
     if (!st) {
@@ -223,7 +235,8 @@ const cli_command cli_generate = {
     .min_positional = 1,
     .max_positional = 1,
     .run = run_generate,
-    .notes = "MODEL is a run directory, a checkpoint directory or a Hugging Face directory.\n"
+    .notes = "MODEL is a run, checkpoint or Hugging Face directory, or a file: GGUF, BLZT, "
+             "llama2.c.\n"
              "In a chat, Ctrl-C stops an answer, Ctrl-D ends the chat, /help lists its commands;\n"
              "a backslash at the end of a line continues the message. The history of what was\n"
              "typed is $XDG_STATE_HOME/autoane/chat-history.\n",

@@ -132,7 +132,7 @@ static aa_status run_directory(cli_call *call, const char *path, aa_err *err) {
     return AA_OK;
 }
 
-static aa_status run_info(cli_call *call, aa_err *err) {
+static aa_status describe(cli_call *call, aa_err *err) {
     if (!call->n_positional || strcmp(call->positional[0], "machine") == 0)
         return machine(call, err);
     const char *path = call->positional[0];
@@ -164,6 +164,12 @@ static aa_status run_info(cli_call *call, aa_err *err) {
                    "llama2.c), .safetensors, tokenizer .json or tokenizer.bin, journal .jsonl, "
                    "token file",
                    path);
+}
+
+static aa_status run_info(cli_call *call, aa_err *err) {
+    aa_status st = describe(call, err);
+    if (call->out.data) aa_disarm(call->out.data);
+    return st;
 }
 
 const cli_command cli_info = {

@@ -16,6 +16,10 @@ typedef struct tokenizer_values {
     bool specials, answer;
 } tokenizer_values;
 #define AT(field) offsetof(tokenizer_values, field)
+#define TOKENIZER_ROW                                                                              \
+    {"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|MODEL|bytes",    \
+     "tokenizer.json, tokenizer.bin of llama2.c, or a model that has one"}
+
 /* ---- train ----------------------------------------------------------------------------------- */
 
 static const aa_opt train_rows[] = {
@@ -81,8 +85,7 @@ const cli_command cli_tokenizer_train = {
 /* ---- encode ---------------------------------------------------------------------------------- */
 
 static const aa_opt encode_rows[] = {
-    {"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|MODEL|bytes",
-     "tokenizer.json, tokenizer.bin of llama2.c, or a model that has one"},
+    TOKENIZER_ROW,
     {"data", "text", AA_OPT_STRING, AT(data), NULL, 0, 0, 0, "FILE", "text to encode, as it is"},
     {"text", "text", AA_OPT_STRING, AT(text), NULL, 0, 0, 0, "TEXT", "text to encode"},
     {"specials", "text", AA_OPT_BOOL, AT(specials), "no", 0, 0, 0, NULL,
@@ -136,8 +139,7 @@ const cli_command cli_tokenizer_encode = {
 /* ---- decode ---------------------------------------------------------------------------------- */
 
 static const aa_opt decode_rows[] = {
-    {"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|MODEL|bytes",
-     "tokenizer.json, tokenizer.bin of llama2.c, or a model that has one"},
+    TOKENIZER_ROW,
     {"ids", "text", AA_OPT_STRING, AT(ids), NULL, 0, 0, 0, "\"N N ...\"",
      "ids to decode, separated by blanks or commas"},
     {"specials", "text", AA_OPT_BOOL, AT(specials), "no", 0, 0, 0, NULL,
@@ -192,8 +194,7 @@ const cli_command cli_tokenizer_decode = {
 /* ---- convert --------------------------------------------------------------------------------- */
 
 static const aa_opt convert_rows[] = {
-    {"tokenizer", "tokenizer", AA_OPT_STRING, AT(tokenizer), NULL, 0, 0, 0, "FILE|MODEL|bytes",
-     "tokenizer.json, tokenizer.bin of llama2.c, or a model that has one"},
+    TOKENIZER_ROW,
     {"out", "tokenizer", AA_OPT_STRING, AT(out), "tokenizer.json", 0, 0, 0, "FILE",
      "where to write it; a name that ends with .bin: as llama2.c has it"},
     {0}};

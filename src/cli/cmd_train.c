@@ -70,8 +70,8 @@ static void print_result(const aa_train_options *o, const aa_train_result *r) {
             "      %.0f tokens/s, %.0f%% of the FMA peak; updates %.1f s, validation %.1f s, "
             "checkpoints %.1f s\n",
             r->tokens_per_s, 100 * r->share_of_peak, r->train_s, r->eval_s, r->checkpoint_s);
-    fprintf(stderr, "      validation loss %.4f ± %.4f, %.4f bits/byte; best at step %llu\n",
-            r->final.loss, r->final.loss_stderr, r->final.bits_per_byte,
+    fprintf(stderr, "      validation loss %.4f%s, %.4f bits/byte; best at step %llu\n",
+            r->final.loss, cli_plus_minus(r->final.loss_stderr).text, r->final.bits_per_byte,
             (unsigned long long)r->best_step);
     if (isfinite(r->floor_loss))
         fprintf(stderr,

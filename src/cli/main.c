@@ -182,6 +182,7 @@ static int print_text(aa_text *t, int status) {
 int main(int argc, char **argv) {
     argc--;
     argv++;
+    aa_sys_end_tidily();
     bool help = false, json = false;
     if (argc && strcmp(argv[0], "help") == 0) { help = true; argc--; argv++; }
     int used = 0;
@@ -234,15 +235,6 @@ static bool is_model(const char *path) {
     return no == EISDIR || (n == 4 && memcmp(magic, "GGUF", 4) == 0);
 }
 
-aa_status cli_read_template(char **out, const char *path, aa_err *err) {
-    aa_sys_map map;
-    AA_TRY(aa_map_open(&map, path, err));
-    *out = aa_heap_printf("%.*s", (int)(map.size_bytes < INT32_MAX ? map.size_bytes : INT32_MAX),
-                          map.data ? (const char *)map.data : "");
-    aa_sys_map_close(&map);
-    return *out ? AA_OK : aa_fail_memory(err, "a chat template", 0);
-}
-
 aa_status cli_open_tokenizer_and_template(aa_tokenizer **out, char **jinja, const char *path,
                                           const char *template, aa_err *err) {
     aa_source *model = NULL;
@@ -252,12 +244,21 @@ aa_status cli_open_tokenizer_and_template(aa_tokenizer **out, char **jinja, cons
         *jinja = model->chat_template;
         model->chat_template = NULL;
         aa_source_close(model);
-        AA_TRY(st);
+        if (st) {
+            aa_heap_free(*jinja);
+            *jinja = NULL;
+            return st;
+        }
     } else AA_TRY(cli_open_tokenizer(out, path, err));
     if (!template) return AA_OK;
     aa_heap_free(*jinja);
     *jinja = NULL;
-    return cli_read_template(jinja, template, err);
+    aa_status st = aa_file_text(jinja, template, err);
+    if (st) {
+        aa_tokenizer_free(*out);
+        *out = NULL;
+    }
+    return st;
 }
 
 aa_status cli_open_tokenizer(aa_tokenizer **out, const char *path, aa_err *err) {

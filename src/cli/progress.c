@@ -44,6 +44,12 @@ void cli_duration(double s, char *out, size_t n) {
     else snprintf(out, n, "%.0fh%02.0fm", floor(s / 3600), floor(fmod(s, 3600) / 60));
 }
 
+cli_error cli_plus_minus(double standard_error) {
+    cli_error e = {""};
+    if (isfinite(standard_error)) snprintf(e.text, sizeof e.text, " ± %.4f", standard_error);
+    return e;
+}
+
 static void describe(cli_progress *p, const aa_train_progress *t, bool spark) {
     char left[32];
     cli_duration(t->left_s, left, sizeof left);
@@ -111,8 +117,8 @@ void cli_progress_eval(void *ctx, const aa_train_progress *t, const aa_eval_resu
     cli_progress *p = ctx;
     if (p->quiet) return;
     clear_line(p);
-    fprintf(stderr, "step %-7llu %6.1fs  validation loss %.4f ± %.4f", (unsigned long long)t->step,
-            t->wall_s, r->loss, r->loss_stderr);
+    fprintf(stderr, "step %-7llu %6.1fs  validation loss %.4f%s", (unsigned long long)t->step,
+            t->wall_s, r->loss, cli_plus_minus(r->loss_stderr).text);
     if (isfinite(r->bits_per_byte)) fprintf(stderr, "  %.4f bits/byte", r->bits_per_byte);
     fprintf(stderr, "%s\n", best ? "  best" : "");
     fflush(stderr);

@@ -12,6 +12,7 @@
 #define AA_CONVERT_ADAPTER_H
 
 #include "convert/convert.h"
+#include "model/lora.h"
 
 typedef struct aa_adapter_row {
     char name[72];                       /* the base's row: "model.layers.0.mlp.up_proj.weight" */
@@ -28,6 +29,7 @@ struct aa_adapter {
     char *base_name;                     /* the base, as the adapter calls it, or NULL */
     size_t rank;                         /* of all terms, where there are no rows yet; else 0 */
     bool rslora;                         /* scale is alpha/sqrt(r) instead of alpha/r */
+    double dropout;                      /* that it was trained with */
     bool splits_table;                   /* a new embedding leaves a tied head as it was */
     aa_adapter_row *rows; size_t n_rows;
     /* The format's part of aa_adapter_bind (NULL: none), and what it has open. */
@@ -53,6 +55,16 @@ const aa_adapter_row *aa_adapter_find(const aa_adapter *a, const char *name);
  * closed with s. Several may be merged, one on the other. A tied model whose head and embedding
  * part becomes untied. Of a GGUF file and of a directory all else stays. */
 aa_status aa_source_merge(aa_source *s, aa_adapter *a, aa_err *err) AA_MUST_USE;
+
+/* What trains in a model with an adapter (m->lora), as rows that point into its memory. base_name
+ * may be NULL. */
+aa_status aa_adapter_of_model(aa_adapter **out, const aa_model *m, const char *base_name,
+                              aa_err *err) AA_MUST_USE;
+/* The way back, of an adapter bound to c: what aa_model_init_lora needs (its sites are the
+ * caller's, on the heap), and then its values. What can only be merged is refused. */
+aa_status aa_adapter_lora(const aa_adapter *a, const aa_config *c, aa_lora *out,
+                          aa_lora_site **out_sites, aa_err *err) AA_MUST_USE;
+aa_status aa_adapter_load(const aa_adapter *a, aa_model *m, aa_err *err) AA_MUST_USE;
 
 /* Writers, of an adapter bound to base. Types are F32, F16 and BF16; AA_TYPE_COUNT: as it is, and
  * F32 for what is quantised. path of PEFT is a directory, which must be empty or not be there. GGUF

@@ -284,6 +284,7 @@ static aa_status read_config(aa_adapter *a, peft *p, aa_err *err) {
     AA_TRY(refuse_foreign_features(p, err));
     AA_TRY(aa_json_int(p->config, "r", p->config_path, 1, INT32_MAX, 8, &p->r, err));
     AA_TRY(aa_json_real(p->config, "lora_alpha", p->config_path, -1e9, 1e9, 8, &p->alpha, err));
+    AA_TRY(aa_json_real(p->config, "lora_dropout", p->config_path, 0, 1, 0, &a->dropout, err));
     AA_TRY(aa_json_flag(p->config, "use_rslora", p->config_path, false, &a->rslora, err));
     AA_TRY(aa_json_flag(p->config, "use_dora", p->config_path, false, &p->dora, err));
     AA_TRY(aa_json_flag(p->config, "ensure_weight_tying", p->config_path, false, &tied, err));

@@ -48,7 +48,7 @@ static aa__entry *add(writer *w, const aa_stored *from, bool vector, double scal
 }
 
 static aa_status begin_stream(writer *w, aa_err *err) {
-    aa__stream_init(&w->stream, w->a->path, w->o->pool, w->entries, w->n, &w->arena);
+    aa__stream_init(&w->stream, w->a->path, w->o, w->entries, w->n, &w->arena);
     return aa_arena_status(&w->arena, err);
 }
 
@@ -224,10 +224,11 @@ static aa_status write_config(const writer *w, const char *dir, aa_err *err) {
     if (a->base_name) aa_text_json_string(&t, a->base_name, strlen(a->base_name));
     else aa_text_add(&t, "null");
     aa_text_printf(&t, ",\"bias\":\"%s\",\"fan_in_fan_out\":false,\"inference_mode\":true,"
-                   "\"init_lora_weights\":true,\"layers_to_transform\":null,\"lora_dropout\":0,"
+                   "\"init_lora_weights\":true,\"layers_to_transform\":null,"
                    "\"peft_type\":\"LORA\",\"task_type\":\"CAUSAL_LM\",\"use_dora\":%s,"
                    "\"use_rslora\":%s", any(a, is_bias) ? "all" : "none",
                    any(a, has_magnitude) ? "true" : "false", a->rslora ? "true" : "false");
+    aa_text_json_key(&t, "lora_dropout"), aa_text_json_real(&t, a->dropout);
     aa_text_json_key(&t, "r"), aa_text_json_real(&t, r);
     aa_text_json_key(&t, "lora_alpha"), aa_text_json_real(&t, alpha);
     put_patterns(a, "rank_pattern", r, rank_of, &t);
@@ -235,10 +236,7 @@ static aa_status write_config(const writer *w, const char *dir, aa_err *err) {
     put_modules(w, true, &t);
     put_modules(w, false, &t);
     aa_text_add(&t, "}\n");
-    char *path = aa_path_join(dir, AA__PEFT_CONFIG);
-    aa_status st = path ? aa_text_status(&t, err) : aa_fail_memory(err, "a path", 0);
-    if (!st) st = aa_file_write(path, t.data, t.len, err);
-    aa_heap_free(path);
+    aa_status st = aa_file_write_text(dir, AA__PEFT_CONFIG, &t, err);
     aa_text_release(&t);
     return st;
 }

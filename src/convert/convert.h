@@ -16,6 +16,7 @@ typedef struct aa_convert_options {
     aa_pool *pool;           /* converts by all its threads; NULL: by one. The same bits. */
     bool mixed;              /* GGUF: with Q4_K, the mixture that llama.cpp calls Q4_K_M */
     const char *name;        /* GGUF: general.name; NULL: that of the file */
+    bool stoppable;          /* aa_sys_interrupt_pending ends the writing with AA_EINTERRUPTED */
 } aa_convert_options;
 
 /* A format that models are written in. Weights that keep their type keep their bits. What the

@@ -225,7 +225,7 @@ static aa_status write_places(const writer *w, aa_outfile *f, aa_err *err) {
     if (!entries) return aa_fail_memory(err, "the list of tensors", w->n * sizeof *entries);
     for (size_t i = 0; i < w->n; i++) entries[i] = w->places[i].entry;
     aa_arena_init(&chunks, "writing a model");
-    aa__stream_init(&stream, w->s->path, w->o->pool, entries, w->n, &chunks);
+    aa__stream_init(&stream, w->s->path, w->o, entries, w->n, &chunks);
     aa_status st = aa_arena_status(&chunks, err);
 
     if (!st) aa_outfile_write(f, header, aa_flat_header(w->kind, &w->shape, header));
@@ -233,7 +233,7 @@ static aa_status write_places(const writer *w, aa_outfile *f, aa_err *err) {
         zeros_to(f, w->places[i].offset);
         st = aa__stream_entry(&stream, &entries[i], f, err);
     }
-    zeros_to(f, aa_flat_size(w->kind, &w->shape));
+    if (!st) zeros_to(f, aa_flat_size(w->kind, &w->shape));
     aa_arena_release(&chunks);
     aa_heap_free(entries);
     return st;

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/memory.h"
+#include "base/number.h"
 #include "convert/convert.h"
 #include "convert/gguf_int.h"
 #include "convert/stream.h"
@@ -136,8 +137,8 @@ static void put_size_label(aa_gguf_header *h, double n) {
 
     while (n <= units[i].unit) i++;
     double scaled = n / (units[i].unit ? units[i].unit : 1e3);
-    snprintf(text, sizeof text, "%.*f%c", round(scaled) >= 10 ? 0 : round(scaled) >= 1 ? 1 : 2,
-             scaled, units[i].letter);
+    aa_number_print(text, sizeof text, "%.*f%c",
+                    round(scaled) >= 10 ? 0 : round(scaled) >= 1 ? 1 : 2, scaled, units[i].letter);
     aa_gguf_put_string(h, "general.size_label", text);
 }
 
@@ -347,7 +348,7 @@ aa_status aa_gguf_write(const char *path, aa_source *s, const aa_convert_options
     AA_TRY(check_expressible(&w.config, o->type, err));
     aa_arena_init(&w.arena, "writing a model");
     aa_status st = list_entries(&w, err);
-    if (!st) aa__stream_init(&w.stream, s->path, o->pool, w.entries, w.n, &w.arena);
+    if (!st) aa__stream_init(&w.stream, s->path, o, w.entries, w.n, &w.arena);
     if (!st) st = aa_arena_status(&w.arena, err);
     if (!st) st = write_shards(&w, path, err);
     aa_arena_release(&w.arena);

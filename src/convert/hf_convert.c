@@ -6,6 +6,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/text.h"
@@ -95,10 +96,7 @@ static aa_status write_weights(const writer *w, aa_err *err) {
                    (unsigned long long)total);
     aa_status st = write_shards(w, n_files, &index, err);
     aa_text_add(&index, "\n  }\n}\n");
-    char *path = aa_path_join(w->dir, AA__HF_INDEX);
-    if (!st) st = path ? aa_text_status(&index, err) : aa_fail_memory(err, "a path", 0);
-    if (!st) st = aa_file_write(path, index.data, index.len, err);
-    aa_heap_free(path);
+    if (!st) st = aa_file_write_text(w->dir, AA__HF_INDEX, &index, err);
     aa_text_release(&index);
     return st;
 }
@@ -160,19 +158,27 @@ static aa_status check_free(const char *path, aa_err *err) {
                           "remove it first", path) : AA_OK;
 }
 
-aa_status aa__write_directory(const char *path, aa__directory_fn *write, void *ctx, aa_err *err) {
-    int no = 0;
+/* What a process of the same id left at aside, which was killed, goes first. */
+static aa_status write_aside(const char *path, const char *aside, aa__directory_fn *write,
+                             void *ctx, aa_err *err) {
+    int no = aa_sys_remove_tree(aside);
+    aa_status st = no ? aa_fail_errno(err, no, "cannot remove", aside) : aa_make_dirs(aside, err);
 
-    AA_TRY(check_free(path, err));
-    char *aside = aa_heap_printf("%s.tmp", path);
-    if (!aside) return aa_fail_memory(err, "a path", 0);
-    aa_status st = AA_OK;
-    if ((no = aa_sys_remove_tree(aside))) st = aa_fail_errno(err, no, "cannot remove", aside);
-    if (!st) st = aa_make_dirs(aside, err);
     if (!st) st = write(ctx, aside, err);
     if (!st && (no = aa_sys_rename(aside, path)))
         st = aa_fail_errno(err, no, "cannot put what was written at", path);
     if (st) (void)aa_sys_remove_tree(aside);
+    return st;
+}
+
+aa_status aa__write_directory(const char *path, aa__directory_fn *write, void *ctx, aa_err *err) {
+    size_t n = strlen(path);
+
+    while (n > 1 && path[n - 1] == '/') n--;
+    AA_TRY(check_free(path, err));
+    char *aside = aa_heap_printf("%.*s.%ld.tmp", (int)n, path, (long)getpid());
+    aa_status st = aside ? write_aside(path, aside, write, ctx, err)
+                         : aa_fail_memory(err, "a path", n);
     aa_heap_free(aside);
     return st;
 }
@@ -185,7 +191,7 @@ aa_status aa_hf_convert(const char *path, aa_source *s, const aa_convert_options
     w.config.residual_scale = 1;
     aa_arena_init(&w.arena, "writing a model");
     aa_status st = list_entries(&w, err);
-    if (!st) aa__stream_init(&w.stream, s->path, o->pool, w.entries, w.n, &w.arena);
+    if (!st) aa__stream_init(&w.stream, s->path, o, w.entries, w.n, &w.arena);
     if (!st) st = aa_arena_status(&w.arena, err);
     if (!st && s->tokenizer_path) st = aa_source_tokenizer(s, &w.tokenizer, err);
     if (!st) st = aa__write_directory(path, write_directory, &w, err);

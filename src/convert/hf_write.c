@@ -124,7 +124,7 @@ static aa_status write_tensors(aa_outfile *f, const aa_model *m, const aa_hf_opt
     aa_status st = AA_OK;
 
     if (!chunk) return aa_fail_memory(err, "a conversion buffer", CHUNK * sizeof *chunk);
-    for (size_t i = 0; !st && i < m->n_tensors; i++) {
+    for (size_t i = 0; !st && i < m->n_base; i++) {
         const aa_tensor *t = &m->tensors[i];
 
         if (is_factor(m, t)) continue;
@@ -141,12 +141,12 @@ static aa_status write_tensors(aa_outfile *f, const aa_model *m, const aa_hf_opt
 }
 
 static aa_status begin_tensors(aa_outfile *f, const aa_model *m, const vocabulary *v, aa_err *err) {
-    aa_st_entry *entries = aa_heap_alloc(m->n_tensors, sizeof *entries);
+    aa_st_entry *entries = aa_heap_alloc(m->n_base, sizeof *entries);
     size_t n = 0;
 
     if (!entries)
-        return aa_fail_memory(err, "the list of tensors", m->n_tensors * sizeof *entries);
-    for (size_t i = 0; i < m->n_tensors; i++) {
+        return aa_fail_memory(err, "the list of tensors", m->n_base * sizeof *entries);
+    for (size_t i = 0; i < m->n_base; i++) {
         const aa_tensor *t = &m->tensors[i];
         bool vector = aa_tensor_is_vector(t);
         size_t rows = v->row_of && aa__is_by_id(t) ? v->n_ids : t->rows;
@@ -193,15 +193,10 @@ static aa_status write_weights(const target *d, const aa_model *m, const aa_hf_o
 
 /* Writes the text, then clears it for the next file. */
 static aa_status write_text(const target *d, const char *name, aa_text *t, aa_err *err) {
-    AA_TRY(aa_text_status(t, err));
-    char *path = aa_path_join(d->dir, name);
-    aa_status st = path ? aa_file_write(path, t->data, t->len, err)
-                        : aa_fail_memory(err, "a path", 0);
-
-    if (!st) aa_hf_note(d->files, name, t->len, aa_digest_bytes(t->data, t->len));
-    aa_heap_free(path);
+    AA_TRY(aa_file_write_text(d->dir, name, t, err));
+    aa_hf_note(d->files, name, t->len, aa_digest_bytes(t->data, t->len));
     aa_text_clear(t);
-    return st;
+    return AA_OK;
 }
 
 static void generation_json(const aa_tokenizer *k, aa_text *t) {

@@ -178,13 +178,13 @@ aa_status aa_source_load(aa_source *s, aa_model *m, aa_err *err) {
 
     /* Straight into the rows, unless the model computes in another type than the sources give. */
     if (sizeof(aa_real) != sizeof(float)) {
-        for (size_t i = 0; i < m->n_tensors; i++)
+        for (size_t i = 0; i < m->n_base; i++)
             if (aa_tensor_size(&m->tensors[i]) > largest) largest = aa_tensor_size(&m->tensors[i]);
         buffer = aa_heap_alloc(largest, sizeof *buffer);
         if (!buffer) return aa_fail_memory(err, "a conversion buffer", largest * sizeof *buffer);
     }
     aa_assert(!m->stored || !s->active_ids);
-    for (size_t i = 0; !st && i < m->n_tensors; i++) st = read_row(s, m, i, buffer, err);
+    for (size_t i = 0; !st && i < m->n_base; i++) st = read_row(s, m, i, buffer, err);
     if (!st && s->check_all_read) st = s->check_all_read(s, err);
     aa_model_changed(m);
     aa_heap_free(buffer);

@@ -54,9 +54,9 @@ static aa_status check_values(const chunk *c, size_t n, aa_err *err) {
 static aa_status write_converted(const chunk *c, size_t n, aa_outfile *f, aa_err *err) {
     size_t cols = c->e->from.cols;
 
-    aa_pool_run(c->w->pool, n, read_rows, (void *)(uintptr_t)c);
+    aa_pool_run(c->w->o->pool, n, read_rows, (void *)(uintptr_t)c);
     AA_TRY(check_values(c, n * cols, err));
-    aa_pool_run(c->w->pool, n, quantize_rows, (void *)(uintptr_t)c);
+    aa_pool_run(c->w->o->pool, n, quantize_rows, (void *)(uintptr_t)c);
     aa_outfile_write(f, c->w->bytes, n * aa_type_bytes(c->e->to, cols));
     return AA_OK;
 }
@@ -80,6 +80,8 @@ aa_status aa__stream_entry(const aa__stream *w, const aa__entry *e, aa_outfile *
         size_t n = e->from.rows - first < step ? e->from.rows - first : step;
         const chunk c = {w, e, first};
 
+        if (w->o->stoppable && aa_sys_interrupt_pending())
+            return aa_fail(err, AA_EINTERRUPTED, "interrupted before '%s' was written", e->name);
         if (e->from.type == e->to && e->scale == 0 && !e->from.delta) copy_rows(&c, n, f);
         else AA_TRY(write_converted(&c, n, f, err));
         if (e->mapped) aa_sys_map_drop(e->from.data + first * size, n * size);
@@ -87,13 +89,13 @@ aa_status aa__stream_entry(const aa__stream *w, const aa__entry *e, aa_outfile *
     return AA_OK;
 }
 
-void aa__stream_init(aa__stream *w, const char *source, aa_pool *pool, const aa__entry *entries,
-                     size_t n, aa_arena *arena) {
+void aa__stream_init(aa__stream *w, const char *source, const aa_convert_options *o,
+                     const aa__entry *entries, size_t n, aa_arena *arena) {
     size_t most = CHUNK_VALUES;
 
     for (size_t i = 0; i < n; i++)
         if (entries[i].from.cols > most) most = entries[i].from.cols;
-    *w = (aa__stream){.source = source, .pool = pool,
+    *w = (aa__stream){.source = source, .o = o,
                       .values = aa_arena_new(arena, float, most),
                       .bytes = aa_arena_alloc(arena, most, sizeof(double))};
 }

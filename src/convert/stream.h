@@ -8,8 +8,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
-#include "base/pool.h"
-#include "convert/source.h"
+#include "convert/convert.h"
 
 enum { AA__ENTRY_NAME = 96 };
 
@@ -24,13 +23,13 @@ typedef struct aa__entry {               /* a tensor of the file that is written
 
 typedef struct aa__stream {
     const char *source;                  /* for messages */
-    aa_pool *pool;                       /* NULL: one thread */
+    const aa_convert_options *o;
     float *values; unsigned char *bytes; /* of a chunk */
 } aa__stream;
 
 /* Buffers for chunks of these entries, from the arena. */
-void aa__stream_init(aa__stream *w, const char *source, aa_pool *pool, const aa__entry *entries,
-                     size_t n, aa_arena *arena);
+void aa__stream_init(aa__stream *w, const char *source, const aa_convert_options *o,
+                     const aa__entry *entries, size_t n, aa_arena *arena);
 /* Refuses values that the type cannot hold, naming the tensor. */
 aa_status aa__stream_entry(const aa__stream *w, const aa__entry *e, aa_outfile *f,
                            aa_err *err) AA_MUST_USE;

@@ -90,9 +90,13 @@ void aa_stream_window(const aa_stream *s, uint64_t seed, uint64_t n, size_t T, i
     read_window(s, offset + i * T, T, ids, targets);
 }
 
+uint64_t aa_stream_eval_windows(const aa_stream *s, size_t T) {
+    return s->n_tokens > T ? (s->n_tokens - 1) / T : 0;
+}
+
 void aa_stream_eval_window(const aa_stream *s, uint64_t i, uint64_t n_windows, size_t T,
                            int32_t *ids, int32_t *targets) {
-    uint64_t windows = s->n_tokens > T ? (s->n_tokens - 1) / T : 0;
+    uint64_t windows = aa_stream_eval_windows(s, T);
     aa_assert(windows && i < n_windows);
     uint64_t at = windows / n_windows * i + windows % n_windows * i / n_windows;
     read_window(s, at * T, T, ids, targets);

@@ -32,6 +32,8 @@ uint64_t aa_stream_windows(const aa_stream *s, size_t T);
 /* Training window number n (any n; epochs follow each other): ids[T], targets[T] (next ids). */
 void aa_stream_window(const aa_stream *s, uint64_t seed, uint64_t n, size_t T, int32_t *ids,
                       int32_t *targets);
+/* Windows of an evaluation: all that lie end to end. */
+uint64_t aa_stream_eval_windows(const aa_stream *s, size_t T);
 /* Fixed evaluation window i of n_windows spread evenly over the stream, the same for every run. */
 void aa_stream_eval_window(const aa_stream *s, uint64_t i, uint64_t n_windows, size_t T,
                            int32_t *ids, int32_t *targets);

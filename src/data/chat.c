@@ -255,7 +255,7 @@ aa_status aa_chat_new(aa_chat **out, const char *jinja, const aa_tokenizer *t, a
     if (!jinja)
         return aa_fail(err, AA_ENOTFOUND,
                        "the model has no chat template: it was not trained to hold a conversation; "
-                       "--raw continues texts without one");
+                       "--template gives one, generate --raw works without");
     aa_text text = {0};
     canonical(jinja, &text);
     aa_status st = aa_text_status(&text, err);
@@ -263,7 +263,8 @@ aa_status aa_chat_new(aa_chat **out, const char *jinja, const aa_tokenizer *t, a
     if (!st && !r)
         st = aa_fail(err, AA_EUNSUPPORTED,
                      "the model's chat template is none of those known (ChatML, Qwen 2 to 3, "
-                     "SmolLM2, Llama 3, Mistral, Zephyr); --raw works without one");
+                     "SmolLM2, Llama 3, Mistral, Zephyr); --template gives another, generate --raw "
+                     "works without");
     if (!st) st = make(out, r, text.data, t, err);
     aa_text_release(&text);
     return st;
@@ -450,7 +451,7 @@ aa_status aa_chat_render(const aa_chat *c, const aa_chat_message *m, size_t n, a
         if (role != AA_CHAT_ASSISTANT || !o->answers) continue;
         const char *mark = aa_chat_end(c);
         bool marked = mark && !out->failed && strncmp(out->data + end, mark, strlen(mark)) == 0;
-        o->answers[o->n_answers++] = (aa_chat_span){at, end + (marked ? strlen(mark) : 0)};
+        o->answers[o->n_answers++] = (aa_span){at, end + (marked ? strlen(mark) : 0)};
     }
     if (o->answer) aa_text_add(out, c->answer);
     return aa_text_status(out, err);

@@ -40,15 +40,12 @@ size_t aa_chat_end_ids(const aa_chat *c, const aa_tokenizer *t, int32_t ids[2]);
 /* The message that is printed as this answer: some templates put a space before it. */
 const char *aa_chat_answer(const aa_chat *c, const char *text);
 
-/* Bytes [begin, end) of a rendered text. */
-typedef struct aa_chat_span { size_t begin, end; } aa_chat_span;
-
 typedef struct aa_chat_options {
     bool answer;                 /* end with what comes before the next answer */
     const char *date;            /* "26 Jul 2024": what templates that ask for the date get */
-    /* [messages] or NULL: what the model is to say, with the text that ends it: one for each
-     * assistant message, n_answers of them. */
-    aa_chat_span *answers; size_t n_answers;
+    /* [messages] or NULL: the bytes of what the model is to say, with the text that ends it: one
+     * for each assistant message, n_answers of them. */
+    aa_span *answers; size_t n_answers;
 } aa_chat_options;
 
 /* Appends the conversation. To be encoded with AA_ENCODE_SPECIALS and without AA_ENCODE_BOS: the

@@ -50,6 +50,12 @@ static size_t document_end(const char *s, size_t n, size_t start, size_t target)
     return limit == n ? n : forced_cut(s, start + target, limit);
 }
 
+static aa_status text_document(aa__walk *w, const char *text, size_t n, aa_err *err) {
+    const aa__document d = {.text = text, .n = n, .ends = true};
+    w->n_documents++;
+    return w->fn(w->ctx, &d, err);
+}
+
 aa_status aa__documents_text(aa__walk *w, const char *s, size_t n, aa_err *err) {
     size_t target = n >= SMALL_TEXT_BYTES ? DOCUMENT_BYTES
                     : n / 8 > LEAST_BYTES ? n / 8
@@ -64,8 +70,7 @@ aa_status aa__documents_text(aa__walk *w, const char *s, size_t n, aa_err *err) 
         size_t end = at;
         while (end > start && is_space(s[end - 1])) end--;
         w->done_bytes = base + at;
-        w->n_documents++;
-        AA_TRY(w->fn(w->ctx, s + start, end - start, err));
+        AA_TRY(text_document(w, s + start, end - start, err));
     }
     w->done_bytes = base + n;
     return AA_OK;
@@ -80,16 +85,20 @@ static aa_status json_line(aa__walk *w, const char *line, size_t n, const char *
     const json_t *text = json_object_get(o, "text");
     aa_status st = AA_OK;
     if (!json_is_object(o))
-        st = aa_fail(err, AA_EFORMAT, "%s: a line of JSONL must be an object with a field \"text\"",
+        st = aa_fail(err, AA_EFORMAT,
+                     "%s: a line of JSONL must be an object with a field \"text\", \"messages\", "
+                     "or \"prompt\" and \"completion\"",
                      where);
+    else if (json_object_get(o, "messages") || json_object_get(o, "completion") ||
+             (!text && json_object_get(o, "prompt")))
+        st = aa__example(w, o, where, err);
     else if (!json_is_string(text))
-        st =
-            aa_fail(err, AA_EFORMAT, "%s: %s; each line must be an object like {\"text\": \"...\"}",
-                    where, text ? "\"text\" is not a string" : "there is no field \"text\"");
-    else if (json_string_length(text)) {
-        w->n_documents++;
-        st = w->fn(w->ctx, json_string_value(text), json_string_length(text), err);
-    }
+        st = aa_fail(err, AA_EFORMAT,
+                     "%s: %s; each line must be an object like {\"text\": \"...\"}, {\"messages\": "
+                     "[...]} or {\"prompt\": \"...\", \"completion\": \"...\"}",
+                     where, text ? "\"text\" is not a string" : "there is no field \"text\"");
+    else if (json_string_length(text))
+        st = text_document(w, json_string_value(text), json_string_length(text), err);
     json_decref(o);
     return st;
 }
@@ -244,14 +253,22 @@ aa_status aa__documents_walk(aa__walk *w, const char *path, aa_err *err) {
     if (!st && !w->n_documents)
         st = aa_fail(err, AA_EFORMAT,
                      "'%s' holds no text (%llu bytes, all white space or empty); give a text file, "
-                     "a .jsonl file with \"text\" fields, or a directory of them",
+                     "a .jsonl file with \"text\" or \"messages\", or a directory of them",
                      path, (unsigned long long)w->total_bytes);
     list_release(&l);
     return st;
 }
 
+typedef struct listener { aa_document_fn *fn; void *ctx; } listener;
+
+static aa_status tell(void *ctx, const aa__document *d, aa_err *err) {
+    const listener *l = ctx;
+    return l->fn(l->ctx, d->text, d->n, err);
+}
+
 aa_status aa_documents(const char *path, aa_document_fn *fn, void *ctx, aa_err *err) {
-    aa__walk w = {.fn = fn, .ctx = ctx};
+    listener l = {fn, ctx};
+    aa__walk w = {.fn = tell, .ctx = &l};
     return aa__documents_walk(&w, path, err);
 }
 

@@ -212,7 +212,7 @@ static void strip(const aa_added_token *a, const unsigned char *text, size_t use
     }
 }
 
-/* Hands out what is between added tokens (id -1) and the tokens (id, empty text), in order. */
+/* Hands out what is between added tokens (id -1) and the tokens, in order. */
 typedef aa_status stretch_fn(void *ctx, int32_t id, const unsigned char *text, size_t n,
                              aa_err *err);
 
@@ -226,7 +226,7 @@ static aa_status each_stretch(const matcher *m, const unsigned char *text, size_
         if (begin < used) begin = used;
         strip(a, text, used, n, &begin, &end);
         if (begin > used) AA_TRY(fn(ctx, -1, text + used, begin - used, err));
-        AA_TRY(fn(ctx, a->id, NULL, 0, err));
+        AA_TRY(fn(ctx, a->id, text + begin, end > begin ? end - begin : 0, err));
         used = end;
     }
     return used < n ? fn(ctx, -1, text + used, n - used, err) : AA_OK;
@@ -293,6 +293,96 @@ aa_status aa_encode(const aa_tokenizer *t, const char *text, size_t n, unsigned 
     if (st) out->len = before;
     aa__encoder_release(&e);
     return st;
+}
+
+/* ---- what is learned -------------------------------------------------------------------------
+ *
+ * The pieces of a stretch's ids, end to end, are the stretch as the normaliser left it, perhaps
+ * behind a space. Where a span begins or ends in it is as far as the normalised text before that
+ * place is long: no normaliser looks further than to the next ASCII byte, and templates have one
+ * there. An id that only partly lies in a span is learned, as transformers does it.
+ */
+
+typedef struct marker {
+    serial s;
+    const aa_span *span;
+    size_t n_spans;
+} marker;
+
+static size_t id_bytes(const aa_tokenizer *t, int32_t id) {
+    if (t->kind == AA_TOKENIZER_BYTES && id < 256) return 1;
+    int32_t added = t->added_at[id];
+    return added >= 0 ? t->added[added].len : t->piece_len[id];
+}
+
+static void learn(aa_ids *ids, size_t i) {
+    if (ids->data[i] < 0) ids->data[i] = ~ids->data[i];
+}
+
+static aa_status normal_length(marker *m, const unsigned char *text, size_t n, size_t *out,
+                               aa_err *err) {
+    *out = n;
+    return normalize(m->s.e, &text, out, STRETCH, err);
+}
+
+/* The ids from `first` on are those of the stretch text[n]. */
+static aa_status mark_stretch(marker *m, const unsigned char *text, size_t n, size_t first,
+                              aa_err *err) {
+    const aa_tokenizer *t = m->s.e->t;
+    aa_ids *ids = m->s.e->out;
+    size_t raw = (size_t)(text - m->s.text), total = 0, normal;
+    bool known = true;
+    for (size_t i = first; i < ids->len; i++) {
+        total += id_bytes(t, ids->data[i]);
+        known &= ids->data[i] != t->unk;
+        ids->data[i] = ~ids->data[i];
+    }
+    AA_TRY(normal_length(m, text, n, &normal, err));
+    if (!known || total < normal || total > normal + 1)
+        return aa_fail(err, AA_EUNSUPPORTED, "the tokenizer lacks pieces for some of the text, so "
+                                             "what is to be learned of it cannot be told apart");
+    size_t space = total - normal;
+    for (size_t k = 0; k < m->n_spans; k++) {
+        const aa_span *s = &m->span[k];
+        size_t begin = 0, end = total, at = 0;
+        if (s->end <= raw || s->begin >= raw + n) continue;
+        if (s->begin > raw) AA_TRY(normal_length(m, text, s->begin - raw, &begin, err));
+        if (s->end < raw + n) AA_TRY(normal_length(m, text, s->end - raw, &end, err));
+        if (s->begin > raw) begin += space;
+        if (s->end < raw + n) end += space;
+        for (size_t i = first; i < ids->len && at < end; i++) {
+            at += id_bytes(t, ids->data[i] < 0 ? ~ids->data[i] : ids->data[i]);
+            if (at > begin) learn(ids, i);
+        }
+    }
+    return AA_OK;
+}
+
+static aa_status on_marked(void *ctx, int32_t id, const unsigned char *text, size_t n,
+                           aa_err *err) {
+    marker *m = ctx;
+    aa_ids *ids = m->s.e->out;
+    size_t first = ids->len, raw = (size_t)(text - m->s.text);
+    AA_TRY(on_raw(&m->s, id, text, n, err));
+    if (m->s.e->failed) return AA_OK;
+    if (id < 0) return mark_stretch(m, text, n, first, err);
+    ids->data[first] = ~id;
+    for (size_t k = 0; k < m->n_spans; k++)
+        if (m->span[k].begin < raw + n && m->span[k].end > raw) learn(ids, first);
+    return AA_OK;
+}
+
+aa_status aa__encode_learned(aa__encoder *e, const char *text, size_t n, unsigned flags,
+                             const aa_span *span, size_t n_spans, aa_ids *out, aa_err *err) {
+    marker m = {.s = {.e = e, .flags = flags, .text = (const unsigned char *)text},
+                .span = span,
+                .n_spans = n_spans};
+    e->out = out;
+    matcher raw = matcher_of(e->t, flags, false);
+    AA_TRY(begin(e->t, flags, out, err));
+    if ((flags & AA_ENCODE_BOS) && e->t->add_bos) out->data[out->len - 1] = ~e->t->bos;
+    AA_TRY(each_stretch(&raw, m.s.text, n, on_marked, &m, err));
+    return status_of(e, n, err);
 }
 
 /* ---- all threads -----------------------------------------------------------------------------

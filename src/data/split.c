@@ -138,15 +138,16 @@ size_t aa__split_next(aa_split split, const unsigned char *text, size_t at, size
 /* Between an ASCII letter and a space or line feed no piece of the four patterns can reach across:
  * each alternative that takes a letter ends with letters (contractions included), and none looks
  * behind. The left part ends with a letter, so no \s+(?!\S) can see the new end of the text. NFC
- * does not reach across either: a space never combines with what is before it. Bytes can be cut
- * anywhere. */
+ * does not reach across either: a space never combines with what is before it. Where only spaces
+ * cut, line feeds are inside pieces. Bytes can be cut anywhere. */
 size_t aa__split_cut(const aa_tokenizer *t, const unsigned char *text, size_t from, size_t n) {
     if (from >= n) return n;
     if (t->kind == AA_TOKENIZER_BYTES) return from;
     if (t->split == AA_SPLIT_NONE || t->split == AA_SPLIT_REGEX) return n;
     for (size_t i = from ? from : 1; i < n; i++) {
         unsigned char letter = text[i - 1] | 0x20;
-        if ((text[i] == ' ' || text[i] == '\n') && letter >= 'a' && letter <= 'z') return i;
+        bool cuts = text[i] == ' ' || (text[i] == '\n' && t->split != AA_SPLIT_SPACES);
+        if (cuts && letter >= 'a' && letter <= 'z') return i;
     }
     return n;
 }

@@ -93,6 +93,8 @@ aa_digest aa_tokenizer_digest(const aa_tokenizer *t);      /* over its canonical
 /* Number of bytes id stands for (0 for special tokens): the denominator of bits per byte. */
 size_t aa_tokenizer_piece_bytes(const aa_tokenizer *t, int32_t id);
 
+typedef struct aa_span { size_t begin, end; } aa_span;      /* bytes [begin, end) of a text */
+
 /* A growing list of ids; {0} is empty. */
 typedef struct aa_ids { int32_t *data; size_t len, capacity; } aa_ids;
 void aa_ids_release(aa_ids *ids);

@@ -119,6 +119,12 @@ bool aa__ids_reserve(aa_ids *ids, size_t extra);
 /* Appends the ids of text to out; e keeps its cache from call to call. */
 aa_status aa__encode_with(aa__encoder *e, const char *text, size_t n, unsigned flags, aa_ids *out,
                           aa_err *err) AA_MUST_USE;
+/* The same (and bos, if flags ask for it) for a text of which only spans are learned, ascending
+ * and apart: an id that covers no byte of one comes as its complement, ~id. AA_EUNSUPPORTED where
+ * ids do not tell what they cover: the vocabulary lacks a byte of the text. */
+aa_status aa__encode_learned(aa__encoder *e, const char *text, size_t n, unsigned flags,
+                             const aa_span *span, size_t n_spans, aa_ids *out,
+                             aa_err *err) AA_MUST_USE;
 /* NFC of valid UTF-8; bytes that are none are copied. Sticky failure in out. */
 void aa__nfc(aa_text *out, const unsigned char *text, size_t n);
 static inline bool aa__has_normalizer(const aa_tokenizer *t) {

@@ -63,6 +63,7 @@ static bool file_size(const aa__tokens_tail *tail, uint64_t width, uint64_t *out
     if (tail->n_tokens > max / width || tail->n_documents > max / 9 - 64) return false;
     uint64_t tokens = aa__pad64(tail->n_tokens * width);
     *out = AA__TOKENS_HEAD + tokens + aa__pad64(9 * tail->n_documents + 8) + sizeof *tail;
+    if (tail->flags & AA__TOKENS_MASK) *out += aa__pad64(aa__mask_bytes(tail->n_tokens));
     return true;
 }
 
@@ -108,6 +109,9 @@ static aa_status open_ours(aa_tokens *t, const char *path, bool verify, aa_err *
         return aa_fail(
             err, AA_EFORMAT,
             "'%s': the end of the token file is missing; it was cut short or overwritten", path);
+    if (tail.flags & ~(uint64_t)AA__TOKENS_MASK)
+        return aa_fail(err, AA_EUNSUPPORTED,
+                       "'%s': the token file has parts that this program does not know", path);
     uint64_t expected;
     if (!file_size(&tail, width, &expected) || expected != size)
         return aa_fail(err, AA_EFORMAT,
@@ -134,6 +138,8 @@ static aa_status open_ours(aa_tokens *t, const char *path, bool verify, aa_err *
     else t->u32 = tokens;
     t->document = table;
     t->part = (const uint8_t *)(t->document + t->n_documents + 1);
+    if (tail.flags & AA__TOKENS_MASK)
+        t->unlearned = (const uint8_t *)table + aa__pad64(9 * tail.n_documents + 8);
     return check_documents(t, path, err);
 }
 

@@ -6,17 +6,20 @@
  *      0  magic "AATOKENS", u32 version 1, u32 bytes per token (2 or 4), zero to 64
  *     64  tokens, padded with zeros to a multiple of 64; then (n_documents + 1) u64: first token
  *         of each document, and the end; then n_documents bytes: aa_part of each; padded to a
- *         multiple of 64
+ *         multiple of 64; with flag 1 then a bit for each token, bit i % 8 of byte i / 8, set where
+ *         it is not learned; padded to a multiple of 64
  *   last 128 bytes of the file:
- *         magic "AATOKEND", u64 zero, u64 n_tokens, u64 n_documents, u64 n_bytes (of the text),
- *         u64 vocab, tokenizer digest (lo, hi), source digest (lo, hi), zero (32 bytes), digest
- *         (lo, hi) of all before itself
+ *         magic "AATOKEND", u64 flags (1: with a mask), u64 n_tokens, u64 n_documents, u64 n_bytes
+ *         (of the text), u64 vocab, tokenizer digest (lo, hi), source digest (lo, hi), zero (32
+ *         bytes), digest (lo, hi) of all before itself
  *
- * Every document ends with the tokenizer's eos, if it has one. Raw uint16 streams (.bin without
- * header; documents are separated by an eos id if one is given) and llm.c files (256 int32 header:
- * magic 20240520, version 1, then uint16; or magic 20240801, version 7, then uint32) open the same
- * way; they have no digest, and are split by digests of their documents' tokens computed at
- * opening.
+ * A file with a mask is one of examples for supervised fine-tuning: each document is one of them,
+ * and is read alone. Without, every document ends with the tokenizer's eos, if it has one.
+ *
+ * Raw uint16 streams (.bin without header; documents are separated by an eos id if one is given)
+ * and llm.c files (256 int32 header: magic 20240520, version 1, then uint16; or magic 20240801,
+ * version 7, then uint32) open the same way; they have no digest, and are split by digests of their
+ * documents' tokens computed at opening.
  */
 #ifndef AA_DATA_TOKENS_H
 #define AA_DATA_TOKENS_H
@@ -42,12 +45,17 @@ typedef struct aa_tokens {                  /* read-only view of one opened file
     uint64_t n_tokens, n_documents, n_bytes, vocab;
     const uint64_t *document;               /* n_documents + 1 */
     const uint8_t *part;                    /* n_documents */
+    const uint8_t *unlearned;               /* the mask of a file of examples, or NULL */
     aa_digest tokenizer, source;            /* zero where the format has none */
     void *owned;                            /* heap side tables of headerless formats */
 } aa_tokens;
 
 static inline int32_t aa_tokens_at(const aa_tokens *t, uint64_t i) {
     return t->u16 ? (int32_t)t->u16[i] : (int32_t)t->u32[i];
+}
+
+static inline bool aa_tokens_learned(const aa_tokens *t, uint64_t i) {
+    return !t->unlearned || !(t->unlearned[i / 8] >> i % 8 & 1);
 }
 
 /* Opens any of the formats (by magic; a .bin without one is raw uint16). vocab: ids must be smaller
@@ -66,7 +74,9 @@ bool aa_tokens_is_file(const char *path);   /* has our or llm.c's magic, or ends
  *              the first space, else between two code points; a text below 32 KiB is cut at
  *              eighths of its size instead of 4 KiB. White space around a document is left out.
  *              Appending to a larger text moves no earlier document.
- *   JSONL      one object per line, field "text", by the name *.jsonl
+ *   JSONL      one object per line, by the name *.jsonl: a field "text" is a document; "messages"
+ *              is a conversation, "prompt" and "completion" are an example (example.c); of these
+ *              the callback sees what is said
  *   directory  every *.txt, *.md, *.jsonl below it, in byte order of paths; names with a leading
  *              dot are passed over; each file by the rules above
  * A source without any text is an error.
@@ -79,10 +89,20 @@ aa_status aa_source_size(uint64_t *out, const char *path, aa_err *err) AA_MUST_U
 aa_status aa_source_digest(aa_digest *out, const char *path, aa_err *err) AA_MUST_USE;
 
 typedef struct aa_tokenize_progress { uint64_t done_bytes, total_bytes; } aa_tokenize_progress;
-/* Tokenizes a source into our format at out_path (atomic). progress may be NULL. */
+
+/* What is learned of an example: the assistant's turns or the completion, or all of it. */
+typedef enum { AA_TRAIN_ON_ASSISTANT, AA_TRAIN_ON_ALL } aa_train_on;
+
+typedef struct aa_tokenize_options {         /* {0}: no conversations, no report */
+    const char *chat_template;               /* Jinja, for conversations; or NULL */
+    aa_train_on train_on;
+    void (*progress)(void *ctx, aa_tokenize_progress p); void *ctx;
+} aa_tokenize_options;
+
+/* Tokenizes a source into our format at out_path (atomic), with a mask if it has examples. A row
+ * that is no good one is an error that names its file and line. options may be NULL. */
 aa_status aa_tokenize(const char *source, const aa_tokenizer *tokenizer, aa_pool *pool,
-                      const char *out_path,
-                      void (*progress)(void *ctx, aa_tokenize_progress p), void *ctx,
+                      const char *out_path, const aa_tokenize_options *options,
                       aa_err *err) AA_MUST_USE;
 /* At most `limit` bytes of a source's training documents, spread evenly, with a blank line after
  * each: what a tokenizer is trained on. */

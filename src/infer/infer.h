@@ -34,6 +34,7 @@ typedef struct aa_session {
 typedef struct aa_session_options {
     size_t capacity;                /* positions of the KV cache, 0 = the model's seq */
     bool half_kv;                   /* keys and values in binary16: half the memory */
+    const char *adapter;            /* path of one to run beside the weights, or NULL */
 } aa_session_options;
 
 /* Opens a model (run directory, checkpoint directory, model file) for generation and evaluation, on

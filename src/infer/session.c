@@ -3,6 +3,7 @@
  *
  * Weights stay where they are: mapped, in the type and order of their file. Only a model with a
  * compact vocabulary or a low-rank head, which no file holds row by row, is read into memory. */
+#include "convert/adapter.h"
 #include "infer/infer.h"
 
 #include <stdio.h>
@@ -22,6 +23,7 @@ struct aa_session_owned {
     aa_tokenizer *tokenizer;
     int32_t *active_ids, *compact_map;
     char *chat_template;
+    aa_lora lora; aa_lora_site *sites;
 };
 
 static aa_status lay_out(aa_session *s, size_t capacity, bool half, aa_err *err) {
@@ -69,9 +71,10 @@ static size_t n_pos_of(const aa_config *c, size_t capacity) {
     return capacity > seq ? capacity : seq;
 }
 
-static unsigned parts_of(const aa_source *s) {
+static unsigned parts_of(const aa_source *s, bool adapted) {
     bool whole = !s->active_ids && !s->config.head_rank;
-    return whole ? AA_MODEL_STORED : AA_MODEL_PARAMS | AA_MODEL_PACKED;
+    if (whole) return AA_MODEL_STORED;
+    return AA_MODEL_PARAMS | (adapted ? 0 : AA_MODEL_PACKED);
 }
 
 /* Bytes of a model and a session of that capacity, by the code that lays them out. */
@@ -82,8 +85,8 @@ static aa_status measure(const aa_source *src, size_t capacity, bool half, aa_cp
     aa_session s = {.model = &m};
     aa_arena_init_measure(&arena, "model");
     aa_arena_init_measure(&s.arena, "session");
-    AA_TRY(aa_model_init(&m, &src->config, parts_of(src), n_pos_of(&src->config, capacity), cpu,
-                         &arena, err));
+    AA_TRY(aa_model_init(&m, &src->config, parts_of(src, false), n_pos_of(&src->config, capacity),
+                         cpu, &arena, err));
     AA_TRY(lay_out(&s, capacity, half, err));
     *out = (uint64_t)arena.used_bytes + s.arena.used_bytes;
     return AA_OK;
@@ -111,14 +114,33 @@ static aa_status check_size(const aa_source *src, const aa_session_options *o, a
     return aa_memory_check(what, need, advice, err);
 }
 
+static aa_status init_adapted(struct aa_session_owned *o, const char *path, size_t n_pos,
+                              aa_cpu *cpu, aa_err *err) {
+    aa_source *src = o->source;
+    aa_adapter *a = NULL;
+    AA_TRY(aa_adapter_open(&a, path, err));
+    aa_status st = aa_adapter_bind(a, &src->config, err);
+    if (!st) st = aa_adapter_lora(a, &src->config, &o->lora, &o->sites, err);
+    if (!st) st = aa_model_init_lora(&o->model, &src->config, &o->lora, parts_of(src, true), n_pos,
+                                     cpu, &o->arena, err);
+    if (!st) st = aa_source_load(src, &o->model, err);
+    if (!st) st = aa_adapter_load(a, &o->model, err);
+    aa_adapter_close(a);
+    return st;
+}
+
 static aa_status load(struct aa_session_owned *o, const aa_session_options *options, aa_cpu *cpu,
                       aa_err *err) {
     aa_source *src = o->source;
     size_t n_pos = n_pos_of(&src->config, options->capacity);
     AA_TRY(check_size(src, options, cpu, err));
     AA_TRY(aa_source_tokenizer(src, &o->tokenizer, err));
-    AA_TRY(aa_model_init(&o->model, &src->config, parts_of(src), n_pos, cpu, &o->arena, err));
-    AA_TRY(aa_source_load(src, &o->model, err));
+    if (options->adapter) AA_TRY(init_adapted(o, options->adapter, n_pos, cpu, err));
+    else {
+        AA_TRY(aa_model_init(&o->model, &src->config, parts_of(src, false), n_pos, cpu, &o->arena,
+                             err));
+        AA_TRY(aa_source_load(src, &o->model, err));
+    }
     o->chat_template = src->chat_template;
     src->chat_template = NULL;
     if (o->model.stored) return AA_OK;
@@ -141,6 +163,7 @@ static void owned_free(struct aa_session_owned *o) {
     aa_heap_free(o->active_ids);
     aa_heap_free(o->compact_map);
     aa_heap_free(o->chat_template);
+    aa_heap_free(o->sites);
     aa_heap_free(o);
 }
 

@@ -7,6 +7,7 @@
  * the whole matrix of logits never exists.
  */
 #include "model/activations.h"
+#include "model/lora.h"
 
 /* Logits of one chunk should stay near the caches; a chunk must be long enough that reading the
  * head and its gradient from memory is a small part of multiplying with it. */
@@ -40,7 +41,6 @@ static aa_real *reals(aa_arena *arena, size_t rows, size_t cols) {
 }
 
 static void layout_train_block(aa_block_activations *b, widths w, size_t N, aa_arena *arena) {
-    b->x = reals(arena, N, w.C);
     b->rstd_attn = reals(arena, N, 1);
     b->qk = b->qkv = reals(arena, N, w.QKV);
     if (w.qk_norm) {
@@ -76,12 +76,24 @@ static void layout_backward(aa_activations *a, widths w, size_t N, aa_arena *are
     a->dh = reals(arena, N, w.F);
 }
 
+static void layout_adapter(aa_activations *a, const aa_model *m, widths w, bool train, size_t N,
+                           aa_arena *arena) {
+    const size_t R = m->lora ? aa_lora_widest(m->lora, &m->config) : 0;
+
+    if (R) a->p = reals(arena, N, R);
+    if (!R || !train) return;
+    a->dp = reals(arena, N, R);
+    if (m->lora->dora) a->dgu = reals(arena, N, 2 * w.F);
+    if (m->lora->dropout > 0)
+        a->dropped = reals(arena, N, w.C > w.F ? w.C > w.Q ? w.C : w.Q : w.F > w.Q ? w.F : w.Q);
+}
+
 aa_status aa_activations_new(aa_activations **out, const aa_model *m, aa_pass pass, size_t max_B,
                              size_t T, size_t head_rows, aa_arena *arena, aa_err *err) {
     const widths w = widths_of(&m->config);
     const size_t N = max_B * T, L = (size_t)m->config.layers, V = (size_t)m->config.vocab;
     const size_t R = (size_t)m->config.head_rank;
-    const bool train = pass == AA_PASS_TRAIN;
+    const bool train = pass != AA_PASS_EVAL;
     aa_activations *real = aa_arena_new(arena, aa_activations, 1);
     aa_block_activations *blocks = aa_arena_new(arena, aa_block_activations, L), b = {0};
 
@@ -96,7 +108,8 @@ aa_status aa_activations_new(aa_activations **out, const aa_model *m, aa_pass pa
         b.h = reals(arena, N, w.F);
     }
     for (size_t l = 0; l < L; l++) {
-        if (train) layout_train_block(&b, w, N, arena);
+        if (train) b.x = reals(arena, N, w.C);
+        if (train && (l == 0 || pass == AA_PASS_TRAIN)) layout_train_block(&b, w, N, arena);
         else if (l == 0) layout_eval_block(&b, w, N, arena);
         if (blocks) blocks[l] = b;
     }
@@ -104,6 +117,7 @@ aa_status aa_activations_new(aa_activations **out, const aa_model *m, aa_pass pa
     else a.x_final = b.x;
     a.blocks = blocks;
     a.n_final = train ? reals(arena, N, w.C) : b.n_attn;
+    layout_adapter(&a, m, w, train, N, arena);
     a.logits = reals(arena, a.head_rows, V);
     if (R) a.z = reals(arena, a.head_rows, R);
     if (R && train) a.dz = reals(arena, a.head_rows, R);
@@ -113,10 +127,15 @@ aa_status aa_activations_new(aa_activations **out, const aa_model *m, aa_pass pa
     return AA_OK;
 }
 
-void aa__activations_begin(aa_activations *a, size_t B, size_t T, size_t first, aa_kv *kv) {
-    aa_assert(B * T <= a->max_rows);
-    a->B = B, a->T = T, a->N = B * T, a->kv = kv;
-    for (size_t n = 0; n < a->N; n++) a->pos[n] = (int32_t)(first + n % T);
+void aa__activations_begin(aa_activations *a, const aa_batch *b, size_t first, aa_kv *kv) {
+    a->dropout.p = 0;
+    a->B = b->B, a->T = b->T, a->N = aa__batch_rows(b), a->start = b->start, a->kv = kv;
+    aa_assert(a->N <= a->max_rows);
+    for (size_t s = 0, n = 0; s < b->B; s++) {
+        size_t end = b->start ? (size_t)b->start[s + 1] : n + b->T;
+        aa_assert(end >= n && end - n <= b->T);
+        for (size_t at = first; n < end; n++, at++) a->pos[n] = (int32_t)at;
+    }
 }
 
 aa_status aa__check_ids(const aa_model *m, const int32_t *ids, const int32_t *targets, size_t n,

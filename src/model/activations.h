@@ -1,10 +1,11 @@
 /* model/activations: the buffers of one forward and backward pass.
  *
  * For the passes in forward.c and backward.c, and for backends that take over more than linear
- * maps. N = B*T rows (tokens) of a micro-batch; a row's sequence is row/T. A training pass keeps
+ * maps. N rows (tokens) of a micro-batch, sequence after sequence. A training pass keeps
  * what backward needs, per block, but for n_attn, n_ffn and h, which hold the latest block's
- * values and are computed again in backward; an evaluation pass has one set of block buffers which
- * all blocks share, x and x_mid being the same buffer, and the statistics NULL.
+ * values and are computed again in backward. A checkpointed pass keeps x alone per block, all else
+ * is shared. An evaluation pass has one set of block buffers which all blocks share, x and x_mid
+ * being the same buffer, and the statistics NULL.
  */
 #ifndef AA_MODEL_ACTIVATIONS_H
 #define AA_MODEL_ACTIVATIONS_H
@@ -31,6 +32,7 @@ struct aa_activations {
     size_t ld_qkv, ld_qk;
     /* the pass under way */
     size_t B, T, N;
+    const int32_t *start;                 /* of the batch */
     aa_kv *kv;                            /* where keys and values live; NULL: in qkv */
     int32_t *pos;                         /* [N]          position of each row in its sequence */
     aa_block_activations *blocks;         /* [L] */
@@ -44,15 +46,24 @@ struct aa_activations {
     aa_real *dqkv, *dqk;         /* [N,ld_qkv] [N,ld_qk]; the same buffer without q/k norm */
     aa_real *d_o, *delta;        /* [N,HD] [N,H] */
     aa_real *dh;                 /* [N,F] */
+    /* an adapter's, as many columns as its widest map has ranks; dp in training */
+    aa_real *p, *dp;             /* [N,R]        x A^T, and its gradient */
+    aa_real *dgu;                /* [N,2F]       with magnitudes; else NULL, and in gu */
+    aa_real *dropped;            /* [N,n_in]     with dropout: x as A sees it, and dp A */
+    aa_dropout dropout;          /* of the pass under way; p 0: none */
 };
+
+static inline size_t aa__batch_rows(const aa_batch *b) {
+    return b->start ? (size_t)b->start[b->B] : b->B * b->T;
+}
 
 /* The residual stream leaving block `layer`: what the next block reads. */
 static inline aa_real *aa_block_output(const aa_model *m, aa_activations *a, int layer) {
     return layer + 1 < (int)m->config.layers ? a->blocks[layer + 1].x : a->x_final;
 }
 
-/* Starts a pass over B sequences of T rows, the first at position `first`. */
-void aa__activations_begin(aa_activations *a, size_t B, size_t T, size_t first, aa_kv *kv);
+/* Starts a pass over a batch, whose sequences begin at position `first`. */
+void aa__activations_begin(aa_activations *a, const aa_batch *b, size_t first, aa_kv *kv);
 /* The forward pass up to the final norm's output, n_final. */
 aa_status aa__model_forward(aa_model *m, aa_backend *be, aa_activations *a, const int32_t *ids,
                             aa_err *err);
@@ -81,8 +92,17 @@ aa_status aa__head_loss(aa_model *m, aa_backend *be, aa_activations *a, const in
 void aa__kv_append(aa_kv *kv, aa_cpu *cpu, int layer, aa_attention *at, const aa_real **k,
                    const aa_real **v);
 
-/* y[N,n_out] = x[N,n_in] W^T + b, begun and waited for. Rows are dense. */
-aa_status aa__linear(aa_backend *be, aa_real *y, const aa_real *x, size_t N, aa_linear *lin,
-                     aa_err *err);
+/* The mask of a map's adapter in the pass under way. */
+static inline aa_dropout aa__dropout_of(const aa_activations *a, const aa_linear *lin) {
+    aa_dropout d = a->dropout;
+    d.index += lin->delta->id;
+    return d;
+}
+/* a->p = x[N,n_in] A^T of the map's adapter: what aa_epilogue.p is; NULL where there is none. Gains
+ * are brought up to date. With dropout a->dropped is what A sees. */
+const aa_real *aa__delta_input(aa_backend *be, const aa_activations *a, const aa_real *x,
+                               aa_linear *lin);
+/* Forward of a block from what enters it, as far as backward needs it: all but its last map. */
+aa_status aa__block_again(aa_model *m, aa_backend *be, aa_activations *a, int layer, aa_err *err);
 
 #endif

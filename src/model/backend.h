@@ -43,7 +43,7 @@ typedef struct aa_backend {
                                       aa_err *err);
     aa_status (*linear_dx_begin)(void *self, aa_real *dx, size_t lddx, const aa_real *dy,
                                  size_t lddy, size_t T, const aa_linear *lin, aa_real scale,
-                                 bool accumulate, aa_err *err);
+                                 bool accumulate, const aa_real *dp, aa_err *err);
     aa_status (*linear_dw_begin)(void *self, const aa_linear *lin, const aa_real *dy, size_t lddy,
                                  const aa_real *x, size_t ldx, size_t T, aa_real scale,
                                  aa_err *err);

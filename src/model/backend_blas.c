@@ -9,7 +9,8 @@ static aa_status forward_begin(void *self, aa_real *y, size_t ldy, const aa_real
 
 static aa_status dx_begin(void *self, aa_real *dx, size_t lddx, const aa_real *dy, size_t lddy,
                           size_t T, const aa_linear *lin, aa_real scale, bool accumulate,
-                          aa_err *err) {
+                          const aa_real *dp, aa_err *err) {
+    aa_assert(!dp);                       /* adapters are the CPU's: train/job.c refuses them */
     return aa_blas_linear_dx(self, dx, lddx, dy, lddy, T, lin, scale, accumulate, err);
 }
 

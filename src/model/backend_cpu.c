@@ -11,9 +11,9 @@ static aa_status forward_begin(void *self, aa_real *y, size_t ldy, const aa_real
 
 static aa_status dx_begin(void *self, aa_real *dx, size_t lddx, const aa_real *dy, size_t lddy,
                           size_t T, const aa_linear *lin, aa_real scale, bool accumulate,
-                          aa_err *err) {
+                          const aa_real *dp, aa_err *err) {
     (void)err;
-    aa_linear_dx(self, dx, lddx, dy, lddy, T, lin, scale, accumulate);
+    aa_linear_dx(self, dx, lddx, dy, lddy, T, lin, scale, accumulate, dp);
     return AA_OK;
 }
 

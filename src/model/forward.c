@@ -1,26 +1,45 @@
 /* model/forward: the transformer, forward.
  *
  * One pass for training, evaluation, prefill and decoding: the only differences are which buffers
- * exist (activations.c) and where keys and values live (a->kv). Shapes at the left; N = B*T rows, C
+ * exist (activations.c) and where keys and values live (a->kv). Shapes at the left; N rows, C
  * model width, H heads, K kv heads, D head width, F feed-forward width, V vocabulary. backward.c
  * has the same steps in reverse, with d before the names.
  */
 #include "model/activations.h"
 
-aa_status aa__linear(aa_backend *be, aa_real *y, const aa_real *x, size_t N, aa_linear *lin,
-                     aa_err *err) {
+const aa_real *aa__delta_input(aa_backend *be, const aa_activations *a, const aa_real *x,
+                               aa_linear *lin) {
     const aa_epilogue plain = {.scale = 1};
 
-    AA_TRY(be->linear_forward_begin(be->self, y, lin->n_out, x, lin->n_in, N, lin, &plain, err));
+    if (!lin->delta) return NULL;
+    aa_linear *A = &lin->delta->a;
+    aa_magnitude_refresh(be->cpu, lin);
+    if (a->dropout.p > 0) {
+        const aa_dropout mask = aa__dropout_of(a, lin);
+        /* [N,C] */ aa_dropout_apply(be->cpu, a->dropped, x, a->N, A->n_in, false, &mask);
+        x = a->dropped;
+    }
+    /* [N,R] */ aa_linear_forward(be->cpu, a->p, A->n_out, x, A->n_in, a->N, A, &plain);
+    return a->p;
+}
+
+/* y = x W^T + b, for all rows of the pass, which are dense */
+static aa_status linear(aa_backend *be, const aa_activations *a, aa_real *y, const aa_real *x,
+                        aa_linear *lin, aa_err *err) {
+    const aa_epilogue e = {.scale = 1, .p = aa__delta_input(be, a, x, lin)};
+
+    AA_TRY(be->linear_forward_begin(be->self, y, lin->n_out, x, lin->n_in, a->N, lin, &e, err));
     return be->wait(be->self, err);
 }
 
 /* y = residual + s (x W^T + b): the end of a branch. */
-static aa_status linear_onto(aa_backend *be, aa_real *y, const aa_real *residual, double s,
-                             const aa_real *x, size_t N, aa_linear *lin, aa_err *err) {
-    const aa_epilogue onto = {.scale = (aa_real)s, .residual = residual, .ld_residual = lin->n_out};
+static aa_status linear_onto(aa_backend *be, const aa_activations *a, aa_real *y,
+                             const aa_real *residual, double s, const aa_real *x, aa_linear *lin,
+                             aa_err *err) {
+    const aa_epilogue onto = {.scale = (aa_real)s, .residual = residual, .ld_residual = lin->n_out,
+                              .p = aa__delta_input(be, a, x, lin)};
 
-    AA_TRY(be->linear_forward_begin(be->self, y, lin->n_out, x, lin->n_in, N, lin, &onto, err));
+    AA_TRY(be->linear_forward_begin(be->self, y, lin->n_out, x, lin->n_in, a->N, lin, &onto, err));
     return be->wait(be->self, err);
 }
 
@@ -40,7 +59,7 @@ static aa_status attention_half(aa_model *m, aa_backend *be, aa_activations *a, 
 
     /* [N,C]       */ aa_rmsnorm_forward(cpu, b->n_attn, C, b->rstd_attn, b->x, w->norm_attn->data,
                                          (aa_rows){N, 1, C, C}, eps);
-    /* [N,(H+2K)D] */ AA_TRY(aa__linear(be, b->qkv, b->n_attn, N, &w->qkv, err));
+    /* [N,(H+2K)D] */ AA_TRY(linear(be, a, b->qkv, b->n_attn, &w->qkv, err));
     aa_real *q = b->qk, *k = b->qk + H * D, *v = b->qkv + (H + K) * D;
 
     if (c->qk_norm) {
@@ -52,12 +71,24 @@ static aa_status attention_half(aa_model *m, aa_backend *be, aa_activations *a, 
     /* [N,H+K,D]   */ aa_rope(cpu, q, a->ld_qk, N, H + K, D, m->rope_table, a->pos, false);
 
     aa_attention at = {.B = a->B, .n_query = a->T, .n_key = a->T, .H = H, .K = K, .D = D,
-                       .ld_q = a->ld_qk, .ld_k = a->ld_qk, .ld_v = a->ld_qkv, .ld_o = H * D};
+                       .ld_q = a->ld_qk, .ld_k = a->ld_qk, .ld_v = a->ld_qkv, .ld_o = H * D,
+                       .start = a->start};
     const aa_real *keys = k, *values = v;
     if (a->kv) aa__kv_append(a->kv, cpu, layer, &at, &keys, &values);
     /* [N,HD]      */ aa_attention_forward(cpu, b->o, b->lse, q, keys, values, &at);
-    /* [N,C]       */ AA_TRY(linear_onto(be, b->x_mid, b->x, s, b->o, N, &w->out, err));
+    /* [N,C]       */ AA_TRY(linear_onto(be, a, b->x_mid, b->x, s, b->o, &w->out, err));
     return AA_OK;
+}
+
+/* gate and up */
+static aa_status gate_up(aa_model *m, aa_backend *be, aa_activations *a, int layer, aa_err *err) {
+    const size_t C = (size_t)m->config.dim;
+    aa_block *w = &m->blocks[layer];
+    aa_block_activations *b = &a->blocks[layer];
+
+    /* [N,C]  */ aa_rmsnorm_forward(be->cpu, b->n_ffn, C, b->rstd_ffn, b->x_mid, w->norm_ffn->data,
+                                    (aa_rows){a->N, 1, C, C}, (aa_real)m->config.norm_eps);
+    /* [N,2F] */ return linear(be, a, b->gu, b->n_ffn, &w->gate_up, err);
 }
 
 /* x_out = x_mid + s (Wdown (silu(gate) * up) + b) */
@@ -65,19 +96,18 @@ static aa_status ffn_half(aa_model *m, aa_backend *be, aa_activations *a, int la
     if (be->ffn_half) return be->ffn_half(be->self, m, a, layer, err);
 
     const aa_config *c = &m->config;
-    const size_t C = (size_t)c->dim, F = (size_t)c->ffn, N = a->N;
     aa_block *w = &m->blocks[layer];
     aa_block_activations *b = &a->blocks[layer];
     aa_real *x_out = aa_block_output(m, a, layer);
-    aa_cpu *cpu = be->cpu;
 
-    /* [N,C]  */ aa_rmsnorm_forward(cpu, b->n_ffn, C, b->rstd_ffn, b->x_mid, w->norm_ffn->data,
-                                    (aa_rows){N, 1, C, C}, (aa_real)c->norm_eps);
-    /* [N,2F] */ AA_TRY(aa__linear(be, b->gu, b->n_ffn, N, &w->gate_up, err));
-    /* [N,F]  */ aa_swiglu_forward(cpu, b->h, b->gu, N, F);
-    /* [N,C]  */ AA_TRY(
-        linear_onto(be, x_out, b->x_mid, c->residual_scale, b->h, N, &w->down, err));
-    return AA_OK;
+    /* [N,2F] */ AA_TRY(gate_up(m, be, a, layer, err));
+    /* [N,F]  */ aa_swiglu_forward(be->cpu, b->h, b->gu, a->N, (size_t)c->ffn);
+    /* [N,C]  */ return linear_onto(be, a, x_out, b->x_mid, c->residual_scale, b->h, &w->down, err);
+}
+
+aa_status aa__block_again(aa_model *m, aa_backend *be, aa_activations *a, int layer, aa_err *err) {
+    AA_TRY(attention_half(m, be, a, layer, err));
+    return gate_up(m, be, a, layer, err);
 }
 
 static aa_status blocks_forward(aa_model *m, aa_backend *be, aa_activations *a, int first, int end,
@@ -119,9 +149,9 @@ aa_status aa__head_loss(aa_model *m, aa_backend *be, aa_activations *a, const in
 
 aa_status aa_model_loss(aa_model *m, aa_backend *be, aa_activations *a, const aa_batch *batch,
                         aa_real *loss, aa_err *err) {
-    AA_TRY(aa__check_ids(m, batch->ids, batch->targets, batch->B * batch->T, err));
+    AA_TRY(aa__check_ids(m, batch->ids, batch->targets, aa__batch_rows(batch), err));
     aa_assert(batch->T <= m->n_pos);
-    aa__activations_begin(a, batch->B, batch->T, 0, NULL);
+    aa__activations_begin(a, batch, 0, NULL);
     AA_TRY(aa__model_forward(m, be, a, batch->ids, err));
     return aa__head_loss(m, be, a, batch->targets, loss, err);
 }

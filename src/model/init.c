@@ -17,7 +17,7 @@
 #include <math.h>
 #include <string.h>
 #include "base/digest.h"
-#include "model/model.h"
+#include "model/lora.h"
 
 enum { CHUNK = 1024 };
 #define OUTPUT_SCALE 0.2
@@ -54,7 +54,7 @@ static void draw(aa_tensor *row, uint64_t seed, double std) {
 }
 
 void aa_model_init_weights(aa_model *m, uint64_t seed, aa_init_scheme scheme) {
-    for (size_t i = 0; i < m->n_tensors; i++) {
+    for (size_t i = 0; i < m->n_base; i++) {
         aa_tensor *row = &m->tensors[i];
 
         if (aa_tensor_is_vector(row))
@@ -62,4 +62,40 @@ void aa_model_init_weights(aa_model *m, uint64_t seed, aa_init_scheme scheme) {
         else draw(row, seed, spread(m, row, scheme));
     }
     aa_model_changed(m);
+}
+
+static void init_magnitudes(aa_linear *lin, aa_cpu *cpu) {
+    aa_magnitudes *g = lin->delta ? lin->delta->magnitudes : NULL;
+    size_t column = 0;
+
+    if (!g) return;
+    aa_magnitude_refresh(cpu, lin);
+    for (int i = 0; i < lin->n_parts; column += lin->weight[i++].rows)
+        if (g->m[i]) {
+            memcpy(g->m[i]->data, g->length + column, g->m[i]->cols * sizeof(aa_real));
+            g->m[i]->version++;
+        }
+}
+
+void aa_model_init_adapter(aa_model *m, aa_cpu *cpu, uint64_t seed) {
+    for (size_t i = m->n_base; i < m->n_tensors; i++) {
+        aa_tensor *row = &m->tensors[i];
+        const double most = 1 / sqrt((double)row->cols);
+        aa_rng rng;
+
+        aa_rng_init(&rng, seed, AA_RNG_INIT, aa_digest_bytes(row->name, strlen(row->name)).lo);
+        for (size_t j = 0; j < aa_tensor_size(row); j++)
+            row->data[j] = row->kind == AA_KIND_LORA_A
+                               ? (aa_real)(most * (2 * aa_rng_uniform(&rng) - 1))
+                               : 0;
+        row->version++;
+    }
+    for (int64_t l = 0; m->lora && l < m->config.layers; l++) {
+        aa_block *b = &m->blocks[l];
+
+        init_magnitudes(&b->qkv, cpu);
+        init_magnitudes(&b->out, cpu);
+        init_magnitudes(&b->gate_up, cpu);
+        init_magnitudes(&b->down, cpu);
+    }
 }

@@ -61,7 +61,7 @@ static aa_status extend(aa_model *m, aa_backend *be, aa_activations *a, aa_kv *k
                        "%zu tokens do not fit: the context holds %zu, %zu are in use", n,
                        kv->len + room, kv->len);
     AA_TRY(aa__check_ids(m, ids, targets, n, err));
-    aa__activations_begin(a, 1, n, kv->len, kv);
+    aa__activations_begin(a, &(aa_batch){.B = 1, .T = n}, kv->len, kv);
     AA_TRY(aa__model_forward(m, be, a, ids, err));
     kv->len += n;
     return AA_OK;

@@ -42,9 +42,13 @@ typedef struct aa_lookup {
     aa_real *codes;                       /* [max_rows][R] scratch; low-rank tables */
 } aa_lookup;
 
+typedef struct aa_lora aa_lora;           /* lora.h */
+
 typedef struct aa_model {
     aa_config config;
     size_t n_tensors; aa_tensor *tensors; /* the parameter table, in memory order */
+    size_t n_base;                        /* the others, behind these, are an adapter's */
+    const aa_lora *lora;                  /* NULL: no adapter, and every row trains */
     aa_tensor *embedding, *norm_final;
     aa_linear head;                       /* weight == embedding when tied; [V,C], or [N,C] and */
     aa_linear basis, code;                /* [R,C], [V-N,R]; else empty: table.c */
@@ -58,7 +62,8 @@ typedef struct aa_model {
 } aa_model;
 
 /* STORED: matrices and token tables stay in the file they come from, whose reader fills in where
- * they lie (aa_source_load); only vectors have memory. Forward passes only, whole head. */
+ * they lie (aa_source_load); only vectors, and of an adapter what trains, have memory. Whole head.
+ * GRADS go with it only where there is an adapter: what stays in a file does not train. */
 typedef enum {
     AA_MODEL_PARAMS = 0,
     AA_MODEL_GRADS = 1,
@@ -71,11 +76,16 @@ typedef enum {
  * down (bias); final norm; head if untied. A low-rank head is three rows: of full width, code and
  * basis. Call with rows NULL to count. */
 size_t aa_model_rows(const aa_config *c, aa_tensor *rows, size_t max);
+/* With an adapter's rows behind them: per block and linear map all A (joined), then all B. */
+size_t aa_model_lora_rows(const aa_config *c, const aa_lora *lora, aa_tensor *rows, size_t max);
 
 /* Lays a model out in an arena (also a measuring one). Config must be resolved. cpu decides the
  * packed layout. n_pos: positions the rope table covers (>= seq). */
 aa_status aa_model_init(aa_model *m, const aa_config *c, unsigned parts, size_t n_pos, aa_cpu *cpu,
                         aa_arena *arena, aa_err *err) AA_MUST_USE;
+/* The same with an adapter (borrowed), which must not be PACKED. */
+aa_status aa_model_init_lora(aa_model *m, const aa_config *c, const aa_lora *lora, unsigned parts,
+                             size_t n_pos, aa_cpu *cpu, aa_arena *arena, aa_err *err) AA_MUST_USE;
 /* Room for the lookup gradients of updates of up to update_tokens tokens (all micro-batches
  * together). Does nothing unless tied. Without it lookups go straight into the gradient: right, but
  * a split batch then differs in the last bits. A tied low-rank table needs it to train. */
@@ -94,19 +104,28 @@ aa_tensor *aa_model_find(const aa_model *m, const char *name);      /* NULL if a
 
 /* ---- passes ---------------------------------------------------------------------------------- */
 
+/* B sequences of T rows each; or, with start, B of any lengths up to T: sequence b has the rows
+ * start[b] to start[b+1] of N = start[B]. Positions begin anew in each, none sees another, and each
+ * has the losses that it has alone, to the bit. */
 typedef struct aa_batch {
     size_t B, T;                          /* sequences, window */
-    const int32_t *ids, *targets;         /* [B,T]; target < 0: no loss at this position */
+    const int32_t *ids, *targets;         /* [B,T] or [N]; target < 0: no loss at this position */
+    const int32_t *start;                 /* [B+1] ascending from 0; NULL: all are T long */
+    /* For masks of an adapter's dropout: the update this is part of, and its rows before these. */
+    uint64_t update;
+    size_t first;
 } aa_batch;
 
 typedef struct aa_activations aa_activations;     /* activations.h; one for up to max_rows tokens */
-typedef enum { AA_PASS_TRAIN, AA_PASS_EVAL } aa_pass;
+typedef enum { AA_PASS_TRAIN, AA_PASS_EVAL, AA_PASS_CHECKPOINT } aa_pass;
 
-/* pass EVAL keeps nothing for backward. head_rows: tokens per logits chunk (0: chosen). */
+/* pass EVAL keeps nothing for backward, CHECKPOINT only what enters each block: backward then runs
+ * the block forward again (Chen et al. 2016, arXiv:1604.06174), to the same bits as TRAIN.
+ * head_rows: tokens per logits chunk (0: chosen). */
 aa_status aa_activations_new(aa_activations **out, const aa_model *m, aa_pass pass, size_t max_B,
                              size_t T, size_t head_rows, aa_arena *arena, aa_err *err) AA_MUST_USE;
 
-/* Loss of every position: loss[B*T] (nats; 0 where masked). */
+/* Loss of every position: loss[B*T], or [N] (nats; 0 where masked). */
 aa_status aa_model_loss(aa_model *m, aa_backend *be, aa_activations *a, const aa_batch *b,
                         aa_real *loss, aa_err *err) AA_MUST_USE;
 /* Same, and adds gradient_scale * d(sum of losses) to every row's grad. A batch split into several

@@ -21,6 +21,7 @@
  */
 #include <string.h>
 #include "model/activations.h"
+#include "model/lora.h"
 
 static const aa_epilogue plain = {.scale = 1};
 
@@ -53,7 +54,7 @@ void aa_model_head_rows(const aa_model *m, aa_cpu *cpu, const int32_t *ids, size
             memcpy(code, m->code.weight->data + (id - full) * R, R * sizeof *code);
         }
     }
-    aa_linear_dx(cpu, rows, C, codes, R, n, &m->basis, 1, true);
+    aa_linear_dx(cpu, rows, C, codes, R, n, &m->basis, 1, true, NULL);
 }
 
 /* ---- lookup ---------------------------------------------------------------------------------- */
@@ -71,7 +72,7 @@ aa_status aa_model_lookup_init(aa_model *m, size_t update_tokens, aa_arena *aren
     const size_t V = (size_t)m->config.vocab, C = (size_t)m->config.dim;
     aa_lookup k = {.max_tokens = update_tokens, .max_rows = update_tokens < V ? update_tokens : V};
 
-    if (!m->config.tied) return AA_OK;
+    if (!m->config.tied || (m->lora && !m->lora->embedding)) return AA_OK;
     k.slot = aa_arena_new(arena, int32_t, V);
     k.ids = aa_arena_new(arena, int32_t, k.max_rows);
     k.token_slot = aa_arena_new(arena, int32_t, update_tokens);
@@ -106,6 +107,7 @@ aa_status aa__lookup_backward(aa_model *m, aa_cpu *cpu, const aa_activations *a,
                               aa_err *err) {
     const size_t C = (size_t)m->config.dim;
 
+    if (!m->embedding->grad) return AA_OK;
     if (!m->lookup.grads) {
         aa_assert(!m->config.tied || !m->basis.n_out);
         aa_embedding_backward(cpu, m->embedding->grad, a->dx, ids, a->N, C);
@@ -172,8 +174,9 @@ static aa_status map_backward(aa_backend *be, aa_real *dx, const aa_real *dy, si
                               aa_err *err) {
     const size_t n_in = lin->n_in;
 
-    AA_TRY(be->linear_dx_begin(be->self, dx, n_in, dy, lddy, N, lin, 1, accumulate, err));
-    AA_TRY(be->linear_dw_begin(be->self, lin, dy, lddy, x, n_in, N, 1, err));
+    AA_TRY(be->linear_dx_begin(be->self, dx, n_in, dy, lddy, N, lin, 1, accumulate, NULL, err));
+    if (lin->weight->grad)
+        AA_TRY(be->linear_dw_begin(be->self, lin, dy, lddy, x, n_in, N, 1, err));
     return be->wait(be->self, err);
 }
 

@@ -12,10 +12,14 @@
  *
  *     dV += P^T dO     dP = dO V^T     dS = scale P (dP - delta)     dK += dS^T Q     dQ += dS K
  *
- * with delta = rowsum(dO O). The tile size is fixed and all sums run in the order of these loops:
- * nothing depends on the team. Products are the tile kernels of the GEMM; beyond the diagonal they
- * are skipped, within a diagonal tile row by row as far as tiles of registers allow. Few queries
- * (generation) do not repay packing: keys and values are then read once, where they lie.
+ * with delta = rowsum(dO O). The tile size is fixed, tiles begin at their own sequence's first row,
+ * and all sums run in the order of these loops: nothing depends on the team or on what else is in
+ * the batch. Products are the tile kernels of the GEMM; beyond the diagonal they are skipped,
+ * within a diagonal tile row by row as far as tiles of registers allow. Few queries (generation) do
+ * not repay packing: keys and values are then read once, where they lie.
+ *
+ * Sequences may be of any lengths, so tasks are not counted but laid end to end by what they cost
+ * (pairs of query and key): a thread does those that begin in its share of the whole line.
  */
 #include <math.h>
 #include <string.h>
@@ -38,6 +42,17 @@ typedef struct job {
     const aa_real *d_o, *saved_o, *saved_lse;
     aa_real scale;
 } job;
+
+/* ---- sequences ------------------------------------------------------------------------------- */
+
+/* Rows query .. query + n_query - 1 of queries, key .. key + n_key - 1 of keys and values. */
+typedef struct sequence { size_t query, key, n_query, n_key; } sequence;
+
+static sequence sequence_of(const aa_attention *a, size_t b) {
+    if (!a->start) return (sequence){b * a->n_query, b * a->n_key, a->n_query, a->n_key};
+    size_t row = (size_t)a->start[b], n = (size_t)(a->start[b + 1] - a->start[b]);
+    return (sequence){row, row, n, n};
+}
 
 /* ---- products inside a tile ------------------------------------------------------------------ */
 
@@ -101,26 +116,29 @@ static void pack_dot(const aa_kernels *k, aa_real *y, const aa_real *x, size_t l
 /* ---- forward --------------------------------------------------------------------------------- */
 
 typedef struct forward_task {
-    size_t b, h0, n_heads, q0, n_q;       /* sequence, query heads, queries */
+    sequence s;
+    size_t h0, n_heads, q0, n_q;          /* query heads, queries */
 } forward_task;
 
 static size_t head_groups(const aa_attention *a) {
     return a->K * aa__ceil_div(a->H / a->K, FORWARD_HEADS);
 }
 
-/* Query tiles from both ends in turn, so that contiguous ranges of tasks cost about the same. */
-static forward_task forward_task_of(const aa_attention *a, size_t i) {
-    size_t n_tiles = aa__ceil_div(a->n_query, TILE), groups = head_groups(a),
-           per_kv = groups / a->K, G = a->H / a->K;
-    size_t tile = i % n_tiles, group = i / n_tiles % groups;
-    tile = tile % 2 ? n_tiles - 1 - tile / 2 : tile / 2;
+/* Query tiles from both ends in turn, so that neighbours on the line of tasks cost about the
+ * same. */
+static forward_task forward_task_of(const aa_attention *a, sequence s, size_t group, size_t i) {
+    size_t n_tiles = aa__ceil_div(s.n_query, TILE), per_kv = head_groups(a) / a->K, G = a->H / a->K;
+    size_t tile = i % 2 ? n_tiles - 1 - i / 2 : i / 2;
     size_t kv = group / per_kv, h = group % per_kv * FORWARD_HEADS;
-    return (forward_task){.b = i / n_tiles / groups,
+    return (forward_task){.s = s,
                           .h0 = kv * G + h,
                           .n_heads = aa__min(FORWARD_HEADS, G - h),
                           .q0 = tile * TILE,
-                          .n_q = aa__min(TILE, a->n_query - tile * TILE)};
+                          .n_q = aa__min(TILE, s.n_query - tile * TILE)};
 }
+
+/* Keys that the last query of a task sees. */
+static size_t n_seen(const forward_task *t) { return t->s.n_key - t->s.n_query + t->q0 + t->n_q; }
 
 typedef struct forward_space { aa_real *keys, *values, *s, *o, *m, *l, *k16, *v16; } forward_space;
 
@@ -149,11 +167,11 @@ static void forward_tile(const job *w, const forward_task *t, const forward_spac
                          bool few) {
     const aa_kernels *kern = &w->cpu->k;
     const aa_attention *a = w->a;
-    size_t D = a->D, n = aa__min(TILE, a->n_key - k0), kv = t->h0 / (a->H / a->K);
-    size_t key = (t->b * a->n_key + k0) * a->ld_k + kv * D, ld_k = a->k16 ? D : a->ld_k,
-           value = (t->b * a->n_key + k0) * a->ld_v + kv * D, ld_v = a->v16 ? D : a->ld_v;
+    size_t D = a->D, n = aa__min(TILE, t->s.n_key - k0), kv = t->h0 / (a->H / a->K);
+    size_t key = (t->s.key + k0) * a->ld_k + kv * D, ld_k = a->k16 ? D : a->ld_k,
+           value = (t->s.key + k0) * a->ld_v + kv * D, ld_v = a->v16 ? D : a->ld_v;
     const aa_real *keys = a->k16 ? f->k16 : w->k + key, *values = a->v16 ? f->v16 : w->v + value;
-    ptrdiff_t first = (ptrdiff_t)(a->n_key - a->n_query + t->q0 + 1) - (ptrdiff_t)k0;
+    ptrdiff_t first = (ptrdiff_t)(t->s.n_key - t->s.n_query + t->q0 + 1) - (ptrdiff_t)k0;
     if (a->k16) widen(kern, f->k16, a->k16 + key, a->ld_k, n, D);
     if (a->v16) widen(kern, f->v16, a->v16 + value, a->ld_v, n, D);
     if (!few) {
@@ -161,7 +179,7 @@ static void forward_tile(const job *w, const forward_task *t, const forward_spac
         pack_sum(kern, f->values, values, ld_v, n, D);
     }
     for (size_t h = 0; h < t->n_heads; h++) {
-        const aa_real *q = w->q + (t->b * a->n_query + t->q0) * a->ld_q + (t->h0 + h) * D;
+        const aa_real *q = w->q + (t->s.query + t->q0) * a->ld_q + (t->h0 + h) * D;
         aa_real *s = f->s + h * TILE * TILE, *o = f->o + h * TILE * D;
         if (few)
             for (size_t r = 0; r < t->n_q; r++)
@@ -219,12 +237,11 @@ static void forward_one(const job *w, const forward_task *t, aa_real *scratch) {
         f.l[r] = 0;
     }
     memset(f.o, 0, n_rows * D * sizeof *f.o);
-    size_t n_seen = a->n_key - a->n_query + t->q0 + t->n_q;
-    for (size_t k0 = 0; k0 < n_seen; k0 += TILE)
-        forward_tile(w, t, &f, k0, a->n_query <= FEW_QUERIES);
+    for (size_t k0 = 0; k0 < n_seen(t); k0 += TILE)
+        forward_tile(w, t, &f, k0, t->s.n_query <= FEW_QUERIES);
     for (size_t h = 0; h < t->n_heads; h++)
         for (size_t r = 0; r < t->n_q; r++) {
-            size_t row = t->b * a->n_query + t->q0 + r, i = h * TILE + r;
+            size_t row = t->s.query + t->q0 + r, i = h * TILE + r;
             aa_real *o = w->o + row * a->ld_o + (t->h0 + h) * D;
             memcpy(o, f.o + i * D, D * sizeof *o);
             w->cpu->k.scale(o, 1 / f.l[i], D);
@@ -232,28 +249,57 @@ static void forward_one(const job *w, const forward_task *t, aa_real *scratch) {
         }
 }
 
+/* Of all tasks of a sequence. */
+static size_t forward_cost(const aa_attention *a, sequence s) {
+    size_t sum = 0;
+    for (size_t q0 = 0; q0 < s.n_query; q0 += TILE) {
+        forward_task t = {.s = s, .q0 = q0, .n_q = aa__min(TILE, s.n_query - q0)};
+        sum += t.n_q * n_seen(&t);
+    }
+    return head_groups(a) * sum;
+}
+
+static void forward_sequence(const job *w, sequence s, size_t at, size_t begin, size_t end,
+                             int thread) {
+    size_t n_groups = head_groups(w->a), n_tiles = aa__ceil_div(s.n_query, TILE);
+    for (size_t i = 0; i < n_groups * n_tiles && at < end; i++) {
+        forward_task t = forward_task_of(w->a, s, i / n_tiles, i % n_tiles);
+        if (at >= begin) forward_one(w, &t, aa__scratch(w->cpu, thread));
+        at += t.n_q * n_seen(&t);
+    }
+}
+
 static void forward_tasks(void *ctx, size_t begin, size_t end, int thread) {
     const job *w = ctx;
-    for (size_t i = begin; i < end; i++) {
-        forward_task t = forward_task_of(w->a, i);
-        forward_one(w, &t, aa__scratch(w->cpu, thread));
+    for (size_t b = 0, at = 0; b < w->a->B && at < end; b++) {
+        sequence s = sequence_of(w->a, b);
+        size_t cost = forward_cost(w->a, s);
+        if (at + cost > begin) forward_sequence(w, s, at, begin, end, thread);
+        at += cost;
     }
 }
 
 static void check_shape(const aa_attention *a) {
     aa_assert(a->K > 0 && a->H % a->K == 0 && a->D > 0 && a->D <= AA_ATTENTION_MAX_D &&
-              a->n_key >= a->n_query);
+              a->n_key >= a->n_query && !(a->start && a->k16));
 }
 
 /* Pairs of query and key that see each other, times the FLOP of one product of length D. */
 static double products(const aa_attention *a) {
-    double n = (double)a->n_query, before = (double)(a->n_key - a->n_query);
-    return 2 * (double)(a->B * a->H * a->D) * n * (before + (n + 1) / 2);
+    double sum = 0;
+    for (size_t b = 0; b < a->B; b++) {
+        sequence s = sequence_of(a, b);
+        double n = (double)s.n_query, before = (double)(s.n_key - s.n_query);
+        sum += n * (before + (n + 1) / 2);
+    }
+    return 2 * (double)(a->H * a->D) * sum;
 }
 
 static double bytes(const aa_attention *a, double n_query_sized, double n_key_sized) {
-    return (double)sizeof(aa_real) * (double)(a->B * a->D) *
-           (n_query_sized * (double)(a->n_query * a->H) + n_key_sized * (double)(a->n_key * a->K));
+    size_t n_query = a->start ? (size_t)a->start[a->B] : a->B * a->n_query,
+           n_key = a->start ? n_query : a->B * a->n_key;
+    return (double)sizeof(aa_real) * (double)a->D *
+           (n_query_sized * (double)(n_query * a->H) + n_key_sized * (double)(n_key * a->K));
 }
 
 void aa_attention_forward(aa_cpu *cpu, aa_real *o, aa_real *lse, const aa_real *q, const aa_real *k,
@@ -262,8 +308,9 @@ void aa_attention_forward(aa_cpu *cpu, aa_real *o, aa_real *lse, const aa_real *
     double start = aa__begin(cpu);
     job w = {.cpu = cpu, .a = a, .o = o, .lse = lse, .q = q, .k = k, .v = v,
              .scale = AA_R(1 / sqrt((double)a->D))};
-    size_t n_tasks = a->B * head_groups(a) * aa__ceil_div(a->n_query, TILE);
-    if (n_tasks) aa_pool_run(cpu->pool, n_tasks, forward_tasks, &w);
+    size_t cost = 0;
+    for (size_t b = 0; b < a->B; b++) cost += forward_cost(a, sequence_of(a, b));
+    aa_pool_run(cpu->pool, cost, forward_tasks, &w);
     aa__end(cpu, AA_PROF_ATTENTION, start, 2 * products(a), bytes(a, 2, 2));
 }
 
@@ -285,14 +332,14 @@ static backward_space backward_space_of(aa_real *scratch) {
     return f;
 }
 
-/* One tile of one query head: rows are tokens from `row` on, at q0 and k0 of their sequence. */
-static void backward_tile(const job *w, const backward_space *f, size_t b, size_t h, size_t q0,
+/* One tile of one query head: queries from q0 on, keys from k0 on, of their sequence. */
+static void backward_tile(const job *w, const backward_space *f, sequence s, size_t h, size_t q0,
                           size_t k0) {
     const aa_kernels *kern = &w->cpu->k;
     const aa_attention *a = w->a;
-    size_t D = a->D, T = a->n_query, kv = h / (a->H / a->K), n_q = aa__min(TILE, T - q0),
-           n_k = aa__min(TILE, T - k0);
-    size_t q_row = b * T + q0, k_row = b * T + k0;
+    size_t D = a->D, kv = h / (a->H / a->K), n_q = aa__min(TILE, s.n_query - q0),
+           n_k = aa__min(TILE, s.n_query - k0);
+    size_t q_row = s.query + q0, k_row = s.query + k0;
     const aa_real *q = w->q + q_row * a->ld_q + h * D, *d_o = w->d_o + q_row * a->ld_o + h * D;
     ptrdiff_t first = (ptrdiff_t)(q0 + 1) - (ptrdiff_t)k0;
     bool new_keys = h % (a->H / a->K) == 0 && q0 == k0;
@@ -361,37 +408,45 @@ static void backward_tile(const job *w, const backward_space *f, size_t b, size_
     multiply(kern, &sums);
 }
 
-static void backward_one(const job *w, size_t b, size_t kv, aa_real *scratch) {
+static void backward_one(const job *w, sequence s, size_t kv, aa_real *scratch) {
     const aa_kernels *kern = &w->cpu->k;
     const aa_attention *a = w->a;
-    size_t D = a->D, T = a->n_query, G = a->H / a->K;
+    size_t D = a->D, T = s.n_query, G = a->H / a->K;
     backward_space f = backward_space_of(scratch);
     for (size_t h = kv * G; h < (kv + 1) * G; h++)
-        for (size_t t = b * T; t < (b + 1) * T; t++) {
+        for (size_t t = s.query; t < s.query + T; t++) {
             size_t at = t * a->ld_o + h * D;
             kern->dot_rows(w->delta + t * a->H + h, w->d_o + at, w->saved_o + at, D, 1, D);
         }
     for (size_t k0 = 0; k0 < T; k0 += TILE) {
-        size_t n_k = aa__min(TILE, T - k0), row = b * T + k0;
+        size_t n_k = aa__min(TILE, T - k0), row = s.query + k0;
         pack_dot(kern, f.k_dot, w->k + row * a->ld_k + kv * D, a->ld_k, n_k, D);
         pack_dot(kern, f.v_dot, w->v + row * a->ld_v + kv * D, a->ld_v, n_k, D);
         pack_sum(kern, f.k_sum, w->k + row * a->ld_k + kv * D, a->ld_k, n_k, D);
         for (size_t h = kv * G; h < (kv + 1) * G; h++)
-            for (size_t q0 = k0; q0 < T; q0 += TILE) backward_tile(w, &f, b, h, q0, k0);
+            for (size_t q0 = k0; q0 < T; q0 += TILE) backward_tile(w, &f, s, h, q0, k0);
     }
 }
 
+/* Of one task: about twice the pairs, with those that a diagonal tile has too many. */
+static size_t backward_cost(sequence s) { return s.n_query * (s.n_query + TILE); }
+
 static void backward_tasks(void *ctx, size_t begin, size_t end, int thread) {
     const job *w = ctx;
-    for (size_t i = begin; i < end; i++)
-        backward_one(w, i / w->a->K, i % w->a->K, aa__scratch(w->cpu, thread));
+    for (size_t b = 0, at = 0; b < w->a->B; b++) {
+        sequence s = sequence_of(w->a, b);
+        size_t cost = backward_cost(s);
+        for (size_t kv = 0; kv < w->a->K; kv++, at += cost)
+            if (cost && at >= begin && at < end)
+                backward_one(w, s, kv, aa__scratch(w->cpu, thread));
+    }
 }
 
 void aa_attention_backward(aa_cpu *cpu, aa_real *dq, aa_real *dk, aa_real *dv, const aa_real *d_o,
                            const aa_real *q, const aa_real *k, const aa_real *v, const aa_real *o,
                            const aa_real *lse, aa_real *delta, const aa_attention *a) {
     check_shape(a);
-    aa_assert(a->n_query == a->n_key);
+    aa_assert(a->start || a->n_query == a->n_key);
     double start = aa__begin(cpu);
     job w = {.cpu = cpu,
              .a = a,
@@ -406,6 +461,8 @@ void aa_attention_backward(aa_cpu *cpu, aa_real *dq, aa_real *dk, aa_real *dv, c
              .saved_o = o,
              .saved_lse = lse,
              .scale = AA_R(1 / sqrt((double)a->D))};
-    if (a->B && a->n_query) aa_pool_run(cpu->pool, a->B * a->K, backward_tasks, &w);
+    size_t cost = 0;
+    for (size_t b = 0; b < a->B; b++) cost += a->K * backward_cost(sequence_of(a, b));
+    aa_pool_run(cpu->pool, cost, backward_tasks, &w);
     aa__end(cpu, AA_PROF_ATTENTION_BACKWARD, start, 5 * products(a), bytes(a, 4, 4));
 }

@@ -19,7 +19,6 @@
 enum {
     FEW = 8,
     DEPTH = AA_INT8_DEPTH,
-    MAX_PARTS = 3,
     GROUPS = DEPTH / 16,                  /* in DEPTH elements, at most */
     MAX_NR = 32,
     MAX_ROWS = 1024,                      /* of x rounded at a time */
@@ -73,8 +72,8 @@ typedef struct map {
     aa_real *y; size_t ldy;
     const aa_real *x; size_t ldx;
     size_t T, panel;                      /* rows of x; rows of W of a panel */
-    bool integers[MAX_PARTS];
-    size_t n_panels[MAX_PARTS];           /* to be done here */
+    bool integers[AA_LINEAR_PARTS];
+    size_t n_panels[AA_LINEAR_PARTS];           /* to be done here */
     aa_int8_row rounded[2]; size_t ldq, ld[2];       /* x in groups of 16, of 32 */
 } map;
 
@@ -100,6 +99,7 @@ static void set_output(const map *m, const piece *p, aa_tile *t, size_t token, s
     t->y = m->y + token * m->ldy + column;
     t->ldy = m->ldy;
     t->scale = e->scale;
+    t->gain = aa__gain_of(m->lin, e) ? aa__gain_of(m->lin, e) + column : NULL;
     t->bias = m->lin->bias ? m->lin->bias->data + column : NULL;
     t->residual = e->accumulate ? t->y
                   : e->residual ? e->residual + token * e->ld_residual + column
@@ -317,11 +317,12 @@ void aa__linear_stored(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *x, si
     const size_t K = lin->n_in;
     bool wanted[2] = {false, false};
     map m = {.cpu = cpu, .lin = lin, .e = *e, .ldy = ldy, .ldx = ldx,
-             .plain = e->scale == 1 && !e->residual && !e->accumulate && !lin->bias,
+             .plain = e->scale == 1 && !e->residual && !e->accumulate && !lin->bias &&
+                      !aa__gain_of(lin, e),
              .panel = cpu->k.int8_shape().nr, .ldq = aa__round_up(K, 64) + 64,
              .ld = {K / 16, K / 32}};
     size_t n_panels = 0;
-    aa_assert(lin->n_parts <= MAX_PARTS);
+    aa_assert(lin->n_parts <= AA_LINEAR_PARTS);
     for (int i = 0; i < lin->n_parts; i++) {
         const aa_stored *w = lin->weight[i].stored;
         size_t group = aa__type_group(w->type);
@@ -329,7 +330,7 @@ void aa__linear_stored(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *x, si
         if (m.integers[i]) wanted[group == 32] = true;
         m.n_panels[i] = m.integers[i] || T <= FEW ? aa__ceil_div(w->rows, m.panel) : 0;
         n_panels += m.n_panels[i];
-        if (!m.n_panels[i]) aa__product_stored(cpu, y, ldy, x, ldx, T, lin, i, e);
+        if (!m.n_panels[i]) aa__linear_part(cpu, y, ldy, x, ldx, T, lin, i, e);
     }
     if (!n_panels) return;
     for (size_t t = 0; t < T; t += m.T) {
@@ -340,6 +341,10 @@ void aa__linear_stored(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *x, si
         round_x(&m, wanted);
         aa_pool_run(cpu->pool, n_panels, run_pieces, &m);
     }
+    if (!e->p) return;
+    const aa_epilogue on_top = {.scale = e->scale, .accumulate = true, .p = e->p};
+    for (int i = 0; i < lin->n_parts; i++)
+        if (m.n_panels[i]) aa__linear_part(cpu, y, ldy, NULL, 0, T, lin, i, &on_top);
 }
 
 /* ---- lookup ---------------------------------------------------------------------------------- */

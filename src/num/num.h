@@ -73,7 +73,8 @@ size_t aa_cpu_profile_rows(const aa_cpu *cpu, aa_profile_row *out, size_t max); 
 
 /* Measured limits of this machine with the chosen kernels and threads: registers-only FMA chains
  * (of bfloat16 pairs if that is what linear maps multiply), and reading an array far larger than
- * the caches. Best of repeats within about `seconds`. */
+ * the caches. Best of short repeats within about `seconds`, several times as long on a machine that
+ * others disturb; of the peak the best that this team has ever shown. */
 double aa_cpu_peak_gflops(aa_cpu *cpu, double seconds);
 double aa_cpu_read_gbs(aa_cpu *cpu, double seconds);
 
@@ -85,21 +86,53 @@ typedef struct aa_epilogue {             /* {0} with scale 1 is plain y = x W^T 
     aa_real scale;                       /* on the product and bias */
     const aa_real *residual; size_t ld_residual; /* added after scaling; NULL: none. May be y. */
     bool accumulate;                     /* y += instead of y =; not together with residual */
+    const aa_real *p;                    /* [T,R] x A^T of lin->delta, NULL: without the adapter */
 } aa_epilogue;
 
-/* y[T,n_out] = residual + scale * (x[T,n_in] W^T + b). An out-of-date packed copy is refreshed. */
+/* y[T,n_out] = residual + scale * (gain (x[T,n_in] W^T + p B^T) + b), as lin->delta says; gains are
+ * those of the last aa_magnitude_refresh, 1 without magnitudes, and stay away without p. An
+ * out-of-date packed copy is refreshed; there must be none where there is p. The chain of a sum
+ * goes on from the last place of x to the first of p. */
 void aa_linear_forward(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t T,
                        aa_linear *lin, const aa_epilogue *e);
-/* dx[T,n_in] = (accumulate ? dx : 0) + scale * dy[T,n_out] W */
+/* dx[T,n_in] = (accumulate ? dx : 0) + scale * dy[T,n_out] W + dp[T,R] A, A of lin->delta; dp NULL:
+ * without. Weights may be stored. */
 void aa_linear_dx(aa_cpu *cpu, aa_real *dx, size_t lddx, const aa_real *dy, size_t lddy, size_t T,
-                  const aa_linear *lin, aa_real scale, bool accumulate);
-/* W.grad[n_out,n_in] += scale * dy^T x;  b.grad += scale * sum_t dy */
+                  const aa_linear *lin, aa_real scale, bool accumulate, const aa_real *dp);
+/* W.grad[n_out,n_in] += scale * dy^T x;  b.grad += scale * sum_t dy. Not of stored weights. */
 void aa_linear_dw(aa_cpu *cpu, const aa_linear *lin, const aa_real *dy, size_t lddy,
                   const aa_real *x, size_t ldx, size_t T, aa_real scale);
 /* The general product for everything else: C[M,N] = (accumulate ? C : 0) + A op(B), op = none: B is
  * [K,N]; op = transpose: B is [N,K]. */
 void aa_gemm(aa_cpu *cpu, aa_real *c, size_t ldc, const aa_real *a, size_t lda, const aa_real *b,
              size_t ldb, bool transpose_b, size_t M, size_t N, size_t K, bool accumulate);
+
+/* Brings the gains of lin's magnitudes up to date, if there are any, with W, A, B and m, whose
+ * versions tell. In floats, whatever the team multiplies. A row of length 0 gets gain 0. */
+void aa_magnitude_refresh(aa_cpu *cpu, aa_linear *lin);
+/* Backward of y = residual + scale (gain u + b) with u = W x + s B A x, as far as the magnitudes
+ * are concerned; lengths count as constants (Liu et al. 2024, section 4.3).
+ *   m.grad += scale sum_t dy u / length;  du = gain dy
+ * u is not needed: it is taken from y, or where a gain is too small for that made again from x. */
+typedef struct aa_magnitude_grad {
+    const aa_real *y, *residual, *dy;    /* [T,n_out]; residual NULL: none */
+    const aa_real *x;                    /* [T,n_in] */
+    aa_real *du;                         /* [T,n_out], may be dy */
+    size_t T;
+    aa_real scale;
+} aa_magnitude_grad;
+void aa_magnitude_backward(aa_cpu *cpu, const aa_linear *lin, const aa_magnitude_grad *g);
+
+/* Dropout (Srivastava et al. 2014): y[T,n] = (accumulate ? y : 0) + keep x / (1 - p), where keep is
+ * 1 with probability 1 - p, else 0; p counts in steps of 2^-16. Element (t,j) has the j-th 16 bits
+ * of row first + t of a stream (base/rng.h). y may be x unless it accumulates. first + T < 2^32. */
+typedef struct aa_dropout {
+    double p;                            /* 0 <= p < 1 */
+    uint64_t seed, index;                /* of the stream, purpose AA_RNG_DROPOUT */
+    size_t first;
+} aa_dropout;
+void aa_dropout_apply(aa_cpu *cpu, aa_real *y, const aa_real *x, size_t T, size_t n,
+                      bool accumulate, const aa_dropout *d);
 
 /* ---- normalisation --------------------------------------------------------------------------- */
 
@@ -112,7 +145,8 @@ typedef struct aa_rows { size_t T, heads, C, ld; } aa_rows;
  * [T,heads,C] out (ldy), rstd [T,heads] out (NULL: not kept), x in (rows.ld), w [C] in */
 void aa_rmsnorm_forward(aa_cpu *cpu, aa_real *y, size_t ldy, aa_real *rstd, const aa_real *x,
                         const aa_real *w, aa_rows rows, aa_real eps);
-/* dx = (accumulate ? dx : 0) + rstd * (w dy - x * rstd^2/C * sum(w dy x));  dw += sum dy x rstd
+/* dx = (accumulate ? dx : 0) + rstd * (w dy - x * rstd^2/C * sum(w dy x));  dw += sum dy x rstd,
+ * unless dw is NULL
  *   dy (lddy) in; dx (rows.ld) may be dy when accumulate is false and lddy == rows.ld */
 void aa_rmsnorm_backward(aa_cpu *cpu, aa_real *dx, aa_real *dw, const aa_real *dy, size_t lddy,
                          const aa_real *x, const aa_real *w, const aa_real *rstd, aa_rows rows,
@@ -130,20 +164,24 @@ void aa_rope(aa_cpu *cpu, aa_real *x, size_t ld, size_t T, size_t heads, size_t 
 
 /* B independent sequences. Query row i (0..n_query-1) of a sequence sees keys 0 .. n_key-n_query+i.
  * Query head h uses key/value head h / (H/K). Scale 1/sqrt(D). Rows of sequence b begin at
- * b*n_query (queries, outputs) and b*n_key (keys, values). Tiled: scratch does not grow with n_key.
+ * b*n_query (queries, outputs) and b*n_key (keys, values); or, with start, at start[b] of all four
+ * and end before start[b+1], ascending from 0: then as many queries as keys, whatever n_query and
+ * n_key say. A sequence's results have the bits they have without the others. Tiled: scratch does
+ * not grow with n_key.
  * Dao et al. 2022, arXiv:2205.14135; Milakov & Gimelshein 2018, arXiv:1805.02867. */
 enum { AA_ATTENTION_MAX_D = 256 };        /* widest head */
 typedef struct aa_attention {
     size_t B, n_query, n_key, H, K, D;
     size_t ld_q, ld_k, ld_v, ld_o;
+    const int32_t *start;                 /* [B+1] sequences of different lengths; or NULL */
     const uint16_t *k16, *v16;            /* keys and values in binary16, in the place of k and v */
 } aa_attention;
 
-/* o out [B*n_query, H*D]; lse [B*n_query, H] out: log-sum-exp of scaled scores (NULL: not kept). */
+/* o out [queries, H*D]; lse [queries, H] out: log-sum-exp of scaled scores (NULL: not kept). */
 void aa_attention_forward(aa_cpu *cpu, aa_real *o, aa_real *lse, const aa_real *q, const aa_real *k,
                           const aa_real *v, const aa_attention *a);
-/* n_query == n_key. dq, dk, dv overwritten, same strides as q, k, v. o, d_o use ld_o. delta
- * [B*n_query, H] is scratch from the caller (row sums of d_o * o). */
+/* n_query == n_key, or start. dq, dk, dv overwritten, same strides as q, k, v. o, d_o use ld_o.
+ * delta [queries, H] is scratch from the caller (row sums of d_o * o). */
 void aa_attention_backward(aa_cpu *cpu, aa_real *dq, aa_real *dk, aa_real *dv, const aa_real *d_o,
                            const aa_real *q, const aa_real *k, const aa_real *v, const aa_real *o,
                            const aa_real *lse, aa_real *delta, const aa_attention *a);

@@ -6,7 +6,7 @@
 #ifndef AA_NUM_NUM_INT_H
 #define AA_NUM_NUM_INT_H
 
-#include "num/num.h"
+#include "num/direction.h"
 #include "num/stored.h"
 
 /* Blocking of the matrix products. A tile is mr x nr outputs in registers; kc reduction steps of a
@@ -18,8 +18,8 @@ typedef struct aa_gemm_shape { size_t mr, nr, kc, mc, nc; } aa_gemm_shape;
  *   acc(r,j) = (from_zero ? 0 : c[r*ldc + j]), then for k = 0 .. kc-1 ascending
  *   acc(r,j) = fma(a[r*a_row + k*a_k], b[k*NR + j], acc(r,j))
  * and then, if y is NULL, c[r*ldc + j] = acc, else
- *   y[r*ldy + j] = scale * (acc + bias[j]) + residual[r*ld_residual + j]
- * with bias and residual optional. b is a packed panel whose columns from nr to NR are zero. */
+ *   y[r*ldy + j] = scale * (gain[j] * acc + bias[j]) + residual[r*ld_residual + j]
+ * with gain, bias and residual optional. b is a packed panel, zero in columns from nr to NR. */
 typedef struct aa_tile {
     size_t mr, nr, kc;
     const aa_real *a; size_t a_row, a_k;
@@ -27,7 +27,7 @@ typedef struct aa_tile {
     aa_real *c; size_t ldc;
     bool from_zero;
     aa_real *y; size_t ldy;
-    const aa_real *bias, *residual; size_t ld_residual;
+    const aa_real *gain, *bias, *residual; size_t ld_residual;
     aa_real scale;
     /* Hints, not operands: sums that the next tile starts from (NULL: none; same ldc), and memory
      * to have near soon, of which step k fetches the line at next_b + k*next_step (bytes). */
@@ -47,6 +47,10 @@ typedef struct aa_tile {
  * Rows that are read once:
  *   dot_rows:         s[i] = q . x_i
  *   sum_rows:         y += p[i*p_step] x_i,  ascending i, one chain per element */
+
+/* Backward of magnitudes, one row of tokens (magnitude.c); residual may be NULL, du may be dy:
+ *   dm += dy ((y - residual) - shift) over;  du = gain dy */
+typedef struct aa_magnitude_row { const aa_real *gain, *shift, *over; } aa_magnitude_row;
 
 /* Streaming softmax of one tile of scores. Row r sees columns c < first + r (clamped to 0..n).
  *   m' = max(m, max_c scale*s);  s = exp(scale*s - m') (0 where not seen);  l = l*e^(m-m') + sum s;
@@ -84,8 +88,8 @@ typedef struct aa_sgd { aa_real lr, momentum, decay, grad_scale; } aa_sgd;
  *   int8_tile:        for each group ascending, with i the exact integer sum of its products,
  *                         acc = fma(a.d, float(i) * b.d, acc)
  *                         acc = fma(a.s, b.m, acc)          where there is a b.m
- *                     and c, y, bias, residual and scale as in aa_tile, of which a, b, kc and the
- *                     hints are not used. The same bits in every set. */
+ *                     and c, y, gain, bias, residual and scale as in aa_tile, of which a, b, kc
+ *                     and the hints are not used. The same bits in every set. */
 #define AA_INT8_LEAST 0x1p-100             /* smaller x are zero: 127 / x must be finite */
 typedef struct aa_int8_row { int8_t *q; aa_real *d, *s; int32_t *sum; } aa_int8_row;
 
@@ -118,6 +122,24 @@ typedef struct aa_int8_dot {
     bool from_zero;
     aa_real *y;
 } aa_int8_dot;
+
+/* Directions (direction.h). The same bits in every set: additions and products, not contracted.
+ *   philox:       blocks of 128 bits whose counters have ctr[0] + 0, 1, .. in the first word
+ *   sign_expand:  y[i] = scale * w[i] + z_i, or z_i without w; z_i = -a where bit `bit` + i is set,
+ *                 else a. y may be w. Four bytes behind the last are readable.
+ *   sign_sum:     y[i] = (.. (y[i] + z_0i) ..) + z_(n_terms-1)i, z_si = +-c[s] by bit i of the row
+ *                 at bits + s * step; four bytes behind each row are readable.
+ * And beside the table, because there is no other version of them: */
+void aa__direction_normals(aa_real *y, const uint32_t *words, size_t n_blocks);     /* 4 each */
+/* y = scale * w + a * (gain * y + shift * along), what is NULL left out */
+void aa__direction_shape(aa_real *y, const aa_real *w, aa_real scale, aa_real a,
+                         const aa_real *gain, const aa_real *along, aa_real shift, size_t n);
+/* y = (add ? y : 0) + gain * sum */
+void aa__direction_finish(aa_real *y, bool add, const aa_real *sum, const aa_real *gain, size_t n);
+void aa__direction_axpy(aa_real *restrict y, aa_real a, const aa_real *restrict x, size_t n);
+/* What aa_direction_add computes, by the calling thread. */
+void aa__direction_expand(const aa_cpu *cpu, aa_real *y, const aa_real *w, aa_real scale, aa_real a,
+                          const aa_direction *z, uint64_t first, size_t n);
 
 size_t aa__type_group(aa_type type);      /* 0: not made of small integers */
 bool aa__type_has_min(aa_type type);
@@ -192,6 +214,9 @@ typedef enum {
     AA_PROF_SGD,
     AA_PROF_ORTHOGONAL,
     AA_PROF_LOWRANK,
+    AA_PROF_DIRECTION,
+    AA_PROF_MAGNITUDE,
+    AA_PROF_DROPOUT,
     AA_PROF_COUNT
 } aa_prof;
 
@@ -203,6 +228,7 @@ struct aa_cpu {
     aa_compute compute;
     int n_threads;
     bool profiling;
+    double peak_gflops[AA_COMPUTE_INT8 + 1];      /* best that a probe has shown; 0: none yet */
     aa_pool *pool;
     aa_arena arena;
     aa_real *scratch;                     /* [n_threads][AA_SCRATCH] */
@@ -241,12 +267,17 @@ void aa__product(aa_cpu *cpu, aa_real *c, size_t ldc, const aa_real *a, size_t l
                  bool transpose_a, const aa_real *b, size_t ldb, bool transpose_b, aa_real scale,
                  size_t M, size_t N, size_t K, bool accumulate);
 
-/* Linear maps over stored weights. The second: one part, as GEMM multiplies, for many rows. The
- * last: n elements of our row from the first on (a multiple of the block), as reals. */
+/* Linear maps over stored weights. The second: one part, wherever it lies, as GEMM multiplies for
+ * many rows; with x NULL what the adapter adds (e->p) alone. The last: n elements of our row from
+ * the first on (a multiple of the block), as reals. */
 void aa__linear_stored(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t T,
                        const aa_linear *lin, const aa_epilogue *e);
-void aa__product_stored(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t T,
-                        const aa_linear *lin, int part, const aa_epilogue *e);
+void aa__linear_part(aa_cpu *cpu, aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t T,
+                     const aa_linear *lin, int part, const aa_epilogue *e);
+/* Gains of the columns of y where the adapter takes part; NULL: all 1. */
+static inline const aa_real *aa__gain_of(const aa_linear *lin, const aa_epilogue *e) {
+    return e->p && lin->delta->magnitudes ? lin->delta->magnitudes->gain : NULL;
+}
 void aa__stored_floats(const aa_cpu *cpu, aa_real *y, const aa_stored *s, size_t row, size_t first,
                        size_t n);
 
@@ -263,11 +294,13 @@ double aa__product_bytes(size_t M, size_t N, size_t K);
 #define aa__log log
 #define aa__sqrt sqrt
 #define aa__fma fma
+#define aa__fabs fabs
 #else
 #define aa__exp expf
 #define aa__log logf
 #define aa__sqrt sqrtf
 #define aa__fma fmaf
+#define aa__fabs fabsf
 #endif
 #define AA_R(x) ((aa_real)(x))
 

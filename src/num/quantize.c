@@ -31,11 +31,15 @@ static float get_f16(const unsigned char *y) {
     return v;
 }
 
+/* What is no number is lo: 0 times what a subnormal spacing makes of 1. */
 static int nearest(float x, int lo, int hi) {
     float r = nearbyintf(x);
 
-    return r < (float)lo ? lo : r > (float)hi ? hi : (int)r;
+    return r > (float)lo ? r < (float)hi ? (int)r : hi : lo;
 }
+
+/* 1 / d, or 0 where d is 0 or so small that no float is that: binary16 has no such d, either. */
+static float inverse_of(float d) { return fabsf(d) > 0x1p-126f ? 1 / d : 0; }
 
 /* The value of largest magnitude, the first of equals. */
 static float extreme(const float *x, size_t n) {
@@ -49,7 +53,7 @@ static float extreme(const float *x, size_t n) {
 /* ---- blocks of 32 ---------------------------------------------------------------------------- */
 
 static void to_q8_0(unsigned char *y, const float *x) {
-    float d = fabsf(extreme(x, SMALL)) / 127, inverse = d != 0 ? 1 / d : 0;
+    float d = fabsf(extreme(x, SMALL)) / 127, inverse = inverse_of(d);
 
     put_f16(y, d);
     for (int i = 0; i < SMALL; i++) y[2 + i] = (unsigned char)(signed char)roundf(x[i] * inverse);
@@ -58,7 +62,7 @@ static void to_q8_0(unsigned char *y, const float *x) {
 /* d from the extreme value, which becomes the least integer; product and sum are rounded each, as
  * ggml's Python package does, and machines without fused multiply-add. */
 static float to_offset_integers(int *q, const float *x, int levels) {
-    float d = extreme(x, SMALL) / (float)(-levels / 2), inverse = d != 0 ? 1 / d : 0;
+    float d = extreme(x, SMALL) / (float)(-levels / 2), inverse = inverse_of(d);
     const float offset = (float)(levels / 2) + 0.5f;
 
     for (int i = 0; i < SMALL; i++) {

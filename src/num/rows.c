@@ -68,7 +68,7 @@ void aa_rmsnorm_backward(aa_cpu *cpu, aa_real *dx, aa_real *dw, const aa_real *d
               .rows = rows, .accumulate = accumulate};
     /* dw first: dx may be dy. */
     if (rows.T) {
-        aa__run_columns(cpu, rows.C, norm_dw_columns, &n);
+        if (dw) aa__run_columns(cpu, rows.C, norm_dw_columns, &n);
         aa_pool_run(cpu->pool, rows.T, norm_dx_tokens, &n);
     }
     aa__end(cpu, AA_PROF_RMSNORM_BACKWARD, start, 11 * n_elements,

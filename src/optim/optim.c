@@ -14,11 +14,19 @@ typedef struct method {
     void (*update)(aa_optim *o, aa_cpu *cpu, size_t row, double lr, double decay, double clip);
 } method;
 
+static double rate_of(const aa_optim_options *p, const aa_tensor *row) {
+    switch (row->kind) {
+    case AA_KIND_EMBEDDING: return p->embed_factor;
+    case AA_KIND_LORA_B: return p->lora_b_factor;
+    default: return 1;
+    }
+}
+
 static void adamw(aa_optim *o, aa_cpu *cpu, size_t row, double lr, double decay, double clip) {
     const aa_optim_options *p = &o->options;
     aa_tensor *w = &o->tensors[row];
     const aa_adamw h = {
-        .lr = (aa_real)(w->kind == AA_KIND_EMBEDDING ? lr * p->embed_factor : lr),
+        .lr = (aa_real)(lr * rate_of(p, w)),
         .beta1 = (aa_real)p->beta1, .beta2 = (aa_real)p->beta2,
         .eps = (aa_real)p->eps, .decay = (aa_real)decay,
         .c1 = (aa_real)(1 - pow(p->beta1, (double)o->t)),
@@ -51,18 +59,20 @@ static void muon(aa_optim *o, aa_cpu *cpu, size_t row, double lr, double decay, 
 }
 
 static void sgd(aa_optim *o, aa_cpu *cpu, size_t row, double lr, double decay, double clip) {
+    const aa_optim_options *p = &o->options;
     aa_tensor *w = &o->tensors[row];
 
-    aa_sgd_update(cpu, w->data, w->grad, o->slot[0][row], aa_tensor_size(w), (aa_real)lr,
-                  (aa_real)o->options.beta1, (aa_real)decay, (aa_real)clip);
+    aa_sgd_update(cpu, w->data, w->grad, o->slot[0][row], aa_tensor_size(w),
+                  (aa_real)(lr * rate_of(p, w)), (aa_real)p->beta1, (aa_real)decay, (aa_real)clip);
 }
 
 static const method method_adamw = {{"exp_avg", "exp_avg_sq"}, adamw},
                     method_muon = {{"momentum"}, muon},
                     method_sgd = {{"momentum"}, sgd},
-                    method_plain_sgd = {{NULL}, sgd};
+                    method_plain_sgd = {{NULL}, sgd}, method_frozen = {{NULL}, NULL};
 
 static const method *method_of(const aa_optim_options *o, const aa_tensor *row) {
+    if (row->frozen) return &method_frozen;
     switch ((aa_optim_kind)o->kind) {
     case AA_OPTIM_SGD: return o->beta1 > 0 ? &method_sgd : &method_plain_sgd;
     case AA_OPTIM_MUON:

@@ -17,6 +17,7 @@ typedef struct aa_optim_options {
     double beta1, beta2, eps;              /* SGD: beta1 is the momentum, the others unused */
     double weight_decay, clip;             /* clip: global L2 norm, 0 = off */
     double embed_factor;                   /* on the rate of the embedding */
+    double lora_b_factor;                  /* on the rate of B (LoRA+: arXiv:2402.12354) */
     double muon_factor, muon_momentum;     /* on the rate of Muon's rows */
     int muon_steps;                        /* of Newton-Schulz */
 } aa_optim_options;
@@ -35,7 +36,7 @@ typedef struct aa_optim {
 
 aa_status aa_optim_init(aa_optim *o, const aa_optim_options *options, aa_tensor *tensors,
                         size_t n_tensors, aa_arena *arena, aa_err *err) AA_MUST_USE;
-/* "exp_avg", "momentum", ...; NULL where the row has no such state. */
+/* "exp_avg", "momentum", ...; NULL where the row has no such state, as frozen ones have none. */
 const char *aa_optim_slot_name(const aa_optim *o, size_t slot, size_t row);
 
 typedef struct aa_optim_result { double grad_norm, clip_factor; } aa_optim_result;

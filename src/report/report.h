@@ -5,7 +5,8 @@
  * in "time" or "host", so that two runs of the same work differ there only:
  *
  *   {"event":"run","schema":1,"options":{...},"model":{"params":n,"flop_per_token":x,
- *    "flop_per_update":x},"data":{"tokens":n,...},
+ *    "flop_per_update":x},
+ *    "data":{"tokens":n,...,"train_examples":n,"valid_examples":n,"cut_examples":n},
  *    "host":{"cpu":"...","isa":"avx512","threads":2,"peak_gflops":x,"version":"0.1.0"}}
  *   {"event":"step","step":n,"tokens":n,"epoch":x,"loss":x,"lr":x,"grad_norm":x,
  *    "time":{"wall_s":x,"tokens_per_s":x,"share_of_peak":x}}        loss: mean since the last such

@@ -81,8 +81,15 @@ void aa_sys_pin_thread(int core);
 
 /* ---- signals and terminals ------------------------------------------------------------------- */
 
-/* After install, SIGINT and SIGTERM only raise the flag; a second SIGINT ends the process at once
- * with status 130. pending() is cheap enough for every step. */
+/* A file to be unlinked if a signal handled here ends the process, until it is spared; path stays
+ * the caller's. There is room for 16, what is more is left where it is. */
+void aa_sys_doom(const char *path);
+void aa_sys_spare(const char *path);
+/* From now on SIGINT, SIGTERM and SIGHUP, unless they are ignored, unlink those before they end the
+ * process. */
+void aa_sys_end_tidily(void);
+/* After install, SIGINT and SIGTERM only raise the flag; a second SIGINT unlinks what is doomed and
+ * ends the process at once with status 130. pending() is cheap enough for every step. */
 void aa_sys_interrupt_install(void);
 bool aa_sys_interrupt_pending(void);
 void aa_sys_interrupt_release(void);     /* undoes install and lowers the flag */

@@ -5,7 +5,6 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "data/story.h"
-#include "data/tokens.h"
 
 /* Raised when the meaning of cached content changes. */
 #define CACHE_VERSION "1"
@@ -105,19 +104,22 @@ aa_status aa_cache_tokenizer(aa_tokenizer **out, const char *source, size_t n, a
 }
 
 aa_status aa_cache_tokens(char **out_path, const char *source, const aa_tokenizer *t, aa_pool *pool,
-                          void (*message)(void *ctx, const char *line), void *ctx, aa_err *err) {
+                          const aa_tokenize_options *o, const aa_job_hooks *hooks, aa_err *err) {
     aa_digest digest;
     AA_TRY(aa_source_digest(&digest, source, err));
-    char text[3 * AA_DIGEST_HEX + 64], hex[AA_DIGEST_HEX], tok[AA_DIGEST_HEX];
+    char text[3 * AA_DIGEST_HEX + 64], hex[AA_DIGEST_HEX], tok[AA_DIGEST_HEX], chat[AA_DIGEST_HEX];
     aa_digest_hex(digest, hex);
     aa_digest_hex(aa_tokenizer_digest(t), tok);
-    snprintf(text, sizeof text, "%s %s tokens version " CACHE_VERSION, hex, tok);
+    aa_digest_hex(key_of(o->chat_template ? o->chat_template : ""), chat);
+    snprintf(text, sizeof text, "%s %s %s on %d tokens version " CACHE_VERSION, hex, tok, chat,
+             (int)o->train_on);
     char *path = NULL;
     AA_TRY(cache_path(&path, "tokens", key_of(text), ".tok", err));
     aa_status st = AA_OK;
     if (!is_file(path)) {
-        if (message) message(ctx, "tokenizing the text (once; kept in the cache)");
-        st = aa_tokenize(source, t, pool, path, NULL, NULL, err);
+        if (hooks && hooks->message)
+            hooks->message(hooks->ctx, "tokenizing the text (once; kept in the cache)");
+        st = aa_tokenize(source, t, pool, path, o, err);
     }
     if (st) aa_heap_free(path);
     else *out_path = path;

@@ -3,8 +3,7 @@
 #ifndef AA_TRAIN_CACHE_H
 #define AA_TRAIN_CACHE_H
 
-#include "base/digest.h"
-#include "data/tokenizer.h"
+#include "train/train.h"
 
 enum { AA_STORIES_MIB = 32 };
 /* The corpus behind `--data stories`: AA_STORIES_MIB of generated text. */
@@ -12,9 +11,9 @@ aa_status aa_cache_stories(char **out_path, aa_err *err) AA_MUST_USE;
 /* A tokenizer with n ids trained on source, from the cache if it was made before. */
 aa_status aa_cache_tokenizer(aa_tokenizer **out, const char *source, size_t n, aa_split split,
                              aa_pool *pool, aa_err *err) AA_MUST_USE;
-/* The token file of a source under a tokenizer, made if needed. */
+/* The token file of a source under a tokenizer, made if needed. options: as of aa_tokenize. */
 aa_status aa_cache_tokens(char **out_path, const char *source, const aa_tokenizer *t, aa_pool *pool,
-                          void (*message)(void *ctx, const char *line), void *ctx,
+                          const aa_tokenize_options *options, const aa_job_hooks *hooks,
                           aa_err *err) AA_MUST_USE;
 
 #endif

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "convert/adapter.h"
 #include "formats/safetensors.h"
 
 #define STATE_FILE "train_state.safetensors"
@@ -182,16 +183,38 @@ static aa_status write_run_json(const char *dir, const aa_position *at, bool exa
         list_file(&files->file[i], &t);
     }
     aa_text_add(&t, "]}\n");
-    aa_status st = aa_text_status(&t, err);
-    char *path = st ? NULL : aa_path_join(dir, POSITION_FILE);
-    if (!st) st = path ? aa_file_write(path, t.data, t.len, err) : aa_fail_memory(err, "a path", 0);
-    aa_heap_free(path);
+    aa_status st = aa_file_write_text(dir, POSITION_FILE, &t, err);
     aa_text_release(&t);
     return st;
 }
 
+static aa_status note_file(const char *dir, const char *name, aa_hf_files *files, aa_err *err) {
+    char *path = aa_path_join(dir, name);
+    aa_sys_info info = {0};
+    aa_digest digest;
+    if (!path) return aa_fail_memory(err, "a path", 0);
+    int no = aa_sys_stat(&info, path);
+    aa_status st = no ? aa_fail_errno(err, no, "cannot read", path)
+                      : aa_digest_file(&digest, path, err);
+    if (!st) aa_hf_note(files, name, info.size_bytes, digest);
+    aa_heap_free(path);
+    return st;
+}
+
+static aa_status write_adapter(const char *dir, const aa_model *m, const char *base_name,
+                               aa_hf_files *files, aa_err *err) {
+    aa_adapter *a = NULL;
+    AA_TRY(aa_adapter_of_model(&a, m, base_name, err));
+    aa_status st =
+        aa_peft_write(dir, a, &m->config, &(aa_convert_options){.type = AA_TYPE_COUNT}, err);
+    aa_adapter_close(a);
+    if (!st) st = note_file(dir, "adapter_config.json", files, err);
+    return st ? st : note_file(dir, "adapter_model.safetensors", files, err);
+}
+
 static aa_status fill_directory(const char *dir, const aa_model *m, const aa_hf_options *options,
-                                const aa_optim *optim, const aa_position *at, aa_err *err) {
+                                const char *base_name, const aa_optim *optim,
+                                const aa_position *at, aa_err *err) {
     aa_hf_files files = {0};
     aa_hf_options hf = *options;
     hf.files = &files;
@@ -199,7 +222,10 @@ static aa_status fill_directory(const char *dir, const aa_model *m, const aa_hf_
     int no = aa_sys_remove_tree(dir);
     if (no) return aa_fail_errno(err, no, "cannot remove the unfinished checkpoint", dir);
     AA_TRY(aa_make_dirs(dir, err));
-    AA_TRY(aa_hf_write(dir, m, &hf, &exact, err));
+    if (m->lora) {
+        AA_TRY(write_adapter(dir, m, base_name, &files, err));
+        exact = true;
+    } else AA_TRY(aa_hf_write(dir, m, &hf, &exact, err));
     AA_TRY(write_state(dir, m, optim, !exact, &files, err));
     AA_TRY(write_run_json(dir, at, exact, &files, err));
     no = aa_sys_fsync_dir(dir);
@@ -218,11 +244,12 @@ static aa_status remove_checkpoint(const char *path, aa_err *err) {
 }
 
 aa_status aa_checkpoint_write(const char *run_dir, const aa_model *m, const aa_hf_options *hf,
-                              const aa_optim *optim, const aa_position *at, aa_err *err) {
+                              const char *base_name, const aa_optim *optim,
+                              const aa_position *at, aa_err *err) {
     char *tmp = aa_heap_printf("%s/step-%llu.tmp", run_dir, (unsigned long long)at->step);
     char *final = aa_heap_printf("%s/step-%llu", run_dir, (unsigned long long)at->step);
     aa_status st = tmp && final ? AA_OK : aa_fail_memory(err, "a path", 0);
-    if (!st) st = fill_directory(tmp, m, hf, optim, at, err);
+    if (!st) st = fill_directory(tmp, m, hf, base_name, optim, at, err);
     /* A directory of that name can only be one that no link points to: left by a run killed before
      * the link. */
     aa_sys_info info = {0};
@@ -403,19 +430,31 @@ static aa_status read_state(const char *dir, aa_model *m, aa_optim *optim, bool 
     return st;
 }
 
+static aa_status read_model(const char *dir, aa_model *m, aa_err *err) {
+    aa_source *s = NULL;
+    AA_TRY(aa_source_open(&s, dir, err));
+    aa_status st = aa_source_load(s, m, err);
+    aa_source_close(s);
+    return st;
+}
+
+static aa_status read_adapter(const char *dir, aa_model *m, aa_err *err) {
+    aa_adapter *a = NULL;
+    AA_TRY(aa_adapter_open(&a, dir, err));
+    aa_status st = aa_adapter_bind(a, &m->config, err);
+    if (!st) st = aa_adapter_load(a, m, err);
+    aa_adapter_close(a);
+    return st;
+}
+
 aa_status aa_checkpoint_read(const char *dir, aa_model *m, aa_optim *optim, aa_position *out,
                              aa_err *err) {
     aa_position at = {0};
     bool exact = true;
     AA_TRY(read_run_json(dir, &at, &exact, err));
     if (m) {
-        if (exact) {
-            aa_source *s = NULL;
-            AA_TRY(aa_source_open(&s, dir, err));
-            aa_status st = aa_source_load(s, m, err);
-            aa_source_close(s);
-            if (st) return st;
-        }
+        if (m->lora) AA_TRY(read_adapter(dir, m, err));
+        else if (exact) AA_TRY(read_model(dir, m, err));
         AA_TRY(read_state(dir, m, optim, !exact, err));
         optim->t = at.optim_t;
         aa_model_changed(m);

@@ -1,6 +1,7 @@
-/* train/checkpoint: a Hugging Face directory that resumes exactly.
+/* train/checkpoint: a Hugging Face directory that resumes exactly, or, of a model with an adapter,
+ * a PEFT directory with what was trained: the base stays where it is.
  *
- * Beside what aa_hf_write makes:
+ * Beside what aa_hf_write or aa_peft_write makes:
  *   train_state.safetensors   optimizer slots "<slot>.<row>", and "master.<row>" where
  *                             model.safetensors does not hold the very weights (folded, expanded,
  *                             multiplied out)
@@ -29,10 +30,10 @@ typedef struct aa_position {               /* everything about a run that is not
 } aa_position;
 
 aa_status aa_checkpoint_write(const char *run_dir, const aa_model *m, const aa_hf_options *hf,
-                              const aa_optim *optim, const aa_position *at,
-                              aa_err *err) AA_MUST_USE;
+                              const char *base_name, const aa_optim *optim,
+                              const aa_position *at, aa_err *err) AA_MUST_USE;
 /* Verifies the digests and reads the position, and, with m and optim (laid out for the same
- * config), the arrays. */
+ * config), the arrays. Of a model with an adapter the base must have been loaded. */
 aa_status aa_checkpoint_read(const char *checkpoint_dir, aa_model *m, aa_optim *optim,
                              aa_position *at, aa_err *err) AA_MUST_USE;
 aa_status aa_checkpoint_mark(const char *run_dir, uint64_t step, const char *link,

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "data/story.h"
 #include "num/blas.h"
+#include "train/adapter.h"
 #include "train/auto.h"
 #include "train/cache.h"
 #include "train/train.h"
@@ -142,7 +143,7 @@ static size_t auto_vocab(uint64_t text_bytes, size_t width) {
     return n;
 }
 
-static aa_status source_size(const char *path, uint64_t *out, aa_err *err) {
+aa_status aa_data_check(const char *path, aa_err *err) {
     aa_sys_info info;
     int no = aa_sys_stat(&info, path);
     if (no) return aa_fail_errno(err, no, "cannot read", path);
@@ -151,7 +152,11 @@ static aa_status source_size(const char *path, uint64_t *out, aa_err *err) {
                        "--data: there is no '%s'; give a text file, JSONL, directory, token file "
                        "or the word 'stories'",
                        path);
-    return aa_source_size(out, path, err);
+    if (!aa_source_is_file(path)) return AA_OK;
+    return aa_fail(err, AA_EUSAGE,
+                   "--data: '%s' is a model, not a text or token file; to go on training it, give "
+                   "it as --base",
+                   path);
 }
 
 static aa_status trained_size(const char *spec, size_t *out, aa_err *err) {
@@ -175,7 +180,7 @@ static aa_status choose_tokenizer(aa_job *job, const char *source, aa_source *ba
     if (base) return aa_source_tokenizer(base, out, err);
     if (source && aa_tokens_is_file(source)) return AA_OK;
     uint64_t bytes = 0;
-    if (source) AA_TRY(source_size(source, &bytes, err));
+    if (source) AA_TRY(aa_source_size(&bytes, source, err));
     *trained = auto_vocab(source ? bytes : (uint64_t)AA_STORIES_MIB << 20,
                           (size_t)job->config.dim);
     return AA_OK;
@@ -242,11 +247,6 @@ static uint64_t full_vocab(const aa_job *job) {
 }
 
 static aa_status open_token_file(aa_job *job, const char *path, aa_err *err) {
-    if (aa_source_is_file(path))
-        return aa_fail(err, AA_EUSAGE,
-                       "--data: '%s' is a model, not a token file; to go on training it, give it "
-                       "as --base",
-                       path);
     if (!job->tokenizer) AA_TRY(tokenizer_beside(job, path, err));
     uint64_t vocab = full_vocab(job);
     if (!vocab)
@@ -284,15 +284,22 @@ static void warn_of_split(const aa_job *job, const aa_job_hooks *hooks) {
 
 static aa_status open_data(aa_job *job, const char *source, aa_cpu *cpu, size_t trained,
                            const aa_job_hooks *hooks, aa_err *err) {
-    if (aa_tokens_is_file(source)) return open_token_file(job, source, err);
+    if (aa_tokens_is_file(source)) {
+        if (aa_opts_from(job->opts, "train-on") == AA_FROM_COMMAND)
+            return aa_fail(err, AA_EUSAGE,
+                           "--train-on: what is learned of '%s' was settled when it was tokenized; "
+                           "give `autoane data tokenize` the option", source);
+        return open_token_file(job, source, err);
+    }
     if (trained) {
         say(hooks, "training the tokenizer");
         AA_TRY(aa_cache_tokenizer(&job->tokenizer, source, trained, split_of(job->config.arch),
                                   aa_cpu_pool(cpu), err));
     }
     char *path = NULL;
-    AA_TRY(aa_cache_tokens(&path, source, job->tokenizer, aa_cpu_pool(cpu),
-                           hooks ? hooks->message : NULL, hooks ? hooks->ctx : NULL, err));
+    const aa_tokenize_options o = {.chat_template = job->chat_template,
+                                   .train_on = (aa_train_on)job->o->train_on};
+    AA_TRY(aa_cache_tokens(&path, source, job->tokenizer, aa_cpu_pool(cpu), &o, hooks, err));
     aa_status st = open_token_file(job, path, err);
     aa_heap_free(path);
     return st;
@@ -305,7 +312,7 @@ static aa_status open_data(aa_job *job, const char *source, aa_cpu *cpu, size_t 
 static aa_status find_floor(aa_job *job, aa_err *err) {
     job->floor_nats_per_byte = NAN;
     const aa_tokens *t = &job->tokens;
-    if (!job->tokenizer) return AA_OK;
+    if (!job->tokenizer || job->examples) return AA_OK;
     double bits = 0; size_t bytes = 0;
     aa_text text = {0};
     aa_status st = AA_OK;
@@ -368,6 +375,7 @@ static aa_status check_options(const aa_job *job, bool dry, aa_err *err) {
     if (o->base && aa_opts_from(job->opts, "preset") == AA_FROM_COMMAND)
         return aa_fail(err, AA_EUSAGE,
                        "--preset and --base both name a model shape: use one of them");
+    AA_TRY(aa__adapter_check(o, err));
     if (o->budget.value <= 0)
         return aa_fail(err, AA_EUSAGE,
                        "--budget must be more than nothing: 120s, 500steps, 2Mtok, 1e13flop");
@@ -375,7 +383,7 @@ static aa_status check_options(const aa_job *job, bool dry, aa_err *err) {
         return aa_fail(err, AA_EUSAGE,
                        "--warmup %g and --cooldown %g are shares of one budget: together at most 1",
                        o->warmup, o->cooldown);
-    return AA_OK;
+    return o->data && strcmp(o->data, "stories") ? aa_data_check(o->data, err) : AA_OK;
 }
 
 static aa_status settle(aa_job *job, aa_err *err) {
@@ -395,21 +403,66 @@ static aa_status batch_shape(aa_job *job, aa_err *err) {
     if (o->batch_tokens < job->config.seq)
         return aa_fail(err, AA_EUSAGE, "--batch-tokens %lld is less than one window of --seq %lld",
                        (long long)o->batch_tokens, (long long)job->config.seq);
-    /* Weight gradients add tokens in pairs: a pass must end between two. */
-    if (o->compute == AA_COMPUTE_BF16 && job->T % 2)
-        return aa_fail(err, AA_EUSAGE, "--compute bf16 needs an even --seq, not %lld",
-                       (long long)job->config.seq);
     job->B = (size_t)(o->batch_tokens / job->config.seq);
     return AA_OK;
 }
 
-static aa_status open_streams(aa_job *job, aa_err *err) {
+/* Weight gradients of bfloat16 pairs add tokens in pairs: a pass must end between two. What 'auto'
+ * became is kept: a resumed run needs the same. */
+static aa_status settle_compute(aa_job *job, aa_cpu *cpu, aa_err *err) {
+    aa_train_options *o = job->o;
+    if (job->T % 2 && o->compute == AA_COMPUTE_AUTO) o->compute = AA_COMPUTE_F32;
+    if (job->T % 2 && o->compute == AA_COMPUTE_BF16)
+        return aa_fail(err, AA_EUSAGE, "--compute bf16 needs an even --seq, not %lld",
+                       (long long)job->config.seq);
+    AA_TRY(aa_cpu_set_compute(cpu, (aa_compute)o->compute, err));
+    o->compute = (int)aa_cpu_compute(cpu);
+    return AA_OK;
+}
+
+static aa_status open_set(aa_job *job, aa_examples *set, aa_part part, const char *name,
+                          const aa_job_hooks *hooks, aa_err *err) {
+    AA_TRY(aa_examples_init(set, &job->tokens, part, job->T, err));
+    set->map = job->compact_map;
+    set->packing = job->o->packing;
+    set->even = job->o->compute == AA_COMPUTE_BF16;
+    if (!set->n)
+        return aa_fail(err, AA_EUSAGE,
+                       "the %s part has no example with something to learn in its first %zu "
+                       "tokens; give more examples or a larger --seq", name, job->T);
+    if (!set->n_cut) return AA_OK;
+    aa_text line = {0};
+    aa_text_printf(&line, "%llu of %llu %s examples are longer than --seq %zu and are cut there",
+                   (unsigned long long)set->n_cut, (unsigned long long)(set->n + set->n_empty),
+                   name, job->T);
+    if (set->n_empty)
+        aa_text_printf(&line, "; %llu of them have nothing left to learn and are left out",
+                       (unsigned long long)set->n_empty);
+    aa_status st = aa_text_status(&line, err);
+    if (!st) say(hooks, line.data);
+    aa_text_release(&line);
+    return st;
+}
+
+/* How full the windows are is measured on the first epoch. */
+static aa_status open_examples(aa_job *job, const aa_job_hooks *hooks, aa_err *err) {
+    job->examples = true;
+    AA_TRY(open_set(job, &job->train_set, AA_PART_TRAIN, "training", hooks, err));
+    AA_TRY(open_set(job, &job->valid_set, AA_PART_VALID, "validation", hooks, err));
+    uint64_t windows = aa_examples_windows(&job->train_set, (uint64_t)job->o->seed);
+    job->n_epoch_tokens = (double)job->train_set.n_rows;
+    job->fill = job->n_epoch_tokens / ((double)windows * (double)job->T);
+    return AA_OK;
+}
+
+static aa_status open_streams(aa_job *job, const aa_job_hooks *hooks, aa_err *err) {
     AA_TRY(aa_stream_init(&job->train, &job->tokens, AA_PART_TRAIN, err));
     AA_TRY(aa_stream_init(&job->valid, &job->tokens, AA_PART_VALID, err));
     if (job->compact_map) {
         AA_TRY(aa_stream_restrict(&job->train, job->compact_map, job->tokenizer, err));
         AA_TRY(aa_stream_restrict(&job->valid, job->compact_map, job->tokenizer, err));
     }
+    if (job->tokens.unlearned) return open_examples(job, hooks, err);
     uint64_t windows = aa_stream_windows(&job->train, job->T);
     if (!windows)
         return aa_fail(err, AA_EUSAGE,
@@ -422,13 +475,6 @@ static aa_status open_streams(aa_job *job, aa_err *err) {
                        "the validation part has %llu tokens, less than one window of %zu; give "
                        "more text or a smaller --seq",
                        (unsigned long long)job->valid.n_tokens, job->T);
-    return AA_OK;
-}
-
-/* What 'auto' became is kept: a resumed run needs the same. */
-static aa_status settle_compute(aa_job *job, aa_cpu *cpu, aa_err *err) {
-    AA_TRY(aa_cpu_set_compute(cpu, (aa_compute)job->o->compute, err));
-    job->o->compute = (int)aa_cpu_compute(cpu);
     return AA_OK;
 }
 
@@ -454,7 +500,7 @@ static aa_status choose_preset(aa_job *job, aa_cpu *cpu, bool dry, aa_err *err) 
     job->preset = aa_preset_find(o->preset ? o->preset : "");
     if (o->base || !o->preset || strcmp(o->preset, "auto") != 0) return AA_OK;
     if (o->data && strcmp(o->data, "stories") == 0) bytes = (uint64_t)AA_STORIES_MIB << 20;
-    else if (o->data) AA_TRY(source_size(o->data, &bytes, err));
+    else if (o->data) AA_TRY(aa_source_size(&bytes, o->data, err));
     AA_TRY(aa__auto_preset(&job->preset, job->opts, bytes, cpu, job->why, sizeof job->why, err));
     if (dry) return AA_OK;
     char *name = aa_heap_strdup(job->preset->name);
@@ -479,14 +525,31 @@ void aa_job_backend(const aa_job *job, aa_cpu *cpu, aa_backend *out) {
     else aa_backend_cpu(out, cpu);
 }
 
+/* The weights of the base stay where they are if its files have every row of the model as it is. */
+static aa_status settle_adapter(aa_job *job, aa_source **base, aa_err *err) {
+    const aa_train_options *o = job->o;
+    if (o->adapter == AA_ADAPTER_NONE) return AA_OK;
+    AA_TRY(aa__adapter_of_options(o, &job->config, &job->lora_storage, &job->sites, err));
+    job->lora = &job->lora_storage;
+    if (job->n_active || job->config.head_rank || (*base)->merge) return AA_OK;
+    job->source = *base;
+    *base = NULL;
+    return AA_OK;
+}
+
 static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks *hooks,
                           char **source, aa_source **base, aa_err *err) {
     const aa_train_options *o = job->o;
     AA_TRY(check_options(job, dry, err));
     AA_TRY(choose_preset(job, cpu, dry, err));
     AA_TRY(settle_device(job, cpu, err));
-    AA_TRY(settle_compute(job, cpu, err));
+    AA_TRY(aa_cpu_set_compute(cpu, (aa_compute)o->compute, err));  /* refused before work begins */
     AA_TRY(shape_of(job, base, err));
+    if (o->template) {
+        aa_heap_free(job->chat_template);
+        job->chat_template = NULL;
+        AA_TRY(aa_file_text(&job->chat_template, o->template, err));
+    }
     bool stories = o->data && strcmp(o->data, "stories") == 0;
     if (o->data && !stories && !(*source = aa_heap_strdup(o->data)))
         return aa_fail_memory(err, "a path", 0);
@@ -501,7 +564,9 @@ static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks
             AA_TRY(open_token_file(job, *source, err));
         AA_TRY(settle_vocab(job, trained, err));
         AA_TRY(batch_shape(job, err));
-        return settle(job, err);
+        AA_TRY(settle_compute(job, cpu, err));
+        AA_TRY(settle(job, err));
+        return settle_adapter(job, base, err);
     }
     if (stories) AA_TRY(aa_cache_stories(source, err));
     AA_TRY(open_data(job, *source, cpu, trained, hooks, err));
@@ -520,16 +585,19 @@ static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks
     AA_TRY(settle_vocab(job, 0, err));
     if (job->config.head_rank) AA_TRY(rank_ids(job, err));
     AA_TRY(batch_shape(job, err));
-    AA_TRY(open_streams(job, err));
+    AA_TRY(settle_compute(job, cpu, err));
+    AA_TRY(open_streams(job, hooks, err));
     job->tokens_digest = tokens_identity(&job->tokens);
     AA_TRY(settle(job, err));
+    AA_TRY(settle_adapter(job, base, err));
     return find_floor(job, err);
 }
 
 aa_status aa_job_open(aa_job *out, aa_opts *opts, aa_cpu *cpu, bool dry, const aa_job_hooks *hooks,
                       aa_err *err) {
     /* Opened in place: the streams point at out->tokens. */
-    *out = (aa_job){.opts = opts, .o = opts->values, .floor_nats_per_byte = NAN};
+    *out = (aa_job){.opts = opts, .o = opts->values, .floor_nats_per_byte = NAN,
+                    .n_epoch_tokens = NAN, .fill = 1};
     char *source = NULL;
     aa_source *base = NULL;
     aa_status st = open_job(out, cpu, dry, hooks, &source, &base, err);
@@ -541,8 +609,12 @@ aa_status aa_job_open(aa_job *out, aa_opts *opts, aa_cpu *cpu, bool dry, const a
 
 void aa_job_close(aa_job *job) {
     aa_blas_close(job->blas);
+    aa_source_close(job->source);
+    aa_heap_free(job->sites);
     aa_stream_release(&job->train);
     aa_stream_release(&job->valid);
+    aa_examples_release(&job->train_set);
+    aa_examples_release(&job->valid_set);
     aa_tokens_close(&job->tokens);
     aa_tokenizer_free(job->tokenizer);
     aa_heap_free(job->chat_template);

@@ -99,6 +99,11 @@ aa_status aa_journal_run(aa_journal_writer *w, const aa_job *job, const aa_plan 
     whole(w, "train_tokens", job->train.n_tokens);
     whole(w, "valid_tokens", job->valid.n_tokens);
     whole(w, "bytes", job->tokens.n_bytes);
+    if (job->examples) {
+        whole(w, "train_examples", job->train_set.n);
+        whole(w, "valid_examples", job->valid_set.n);
+        whole(w, "cut_examples", job->train_set.n_cut + job->valid_set.n_cut);
+    }
     close_object(w);
     open_object(w, "host");
     string(w, "cpu", cpu.brand);

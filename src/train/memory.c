@@ -2,12 +2,12 @@
 
 /* A measured model has no rows to look at: the table without memory stands in for them. */
 static aa_status layout_optim(aa_train_memory *m, const aa_config *c, const aa_optim_options *optim,
-                              aa_err *err) {
+                              const aa_lora *lora, aa_err *err) {
     aa_tensor *rows = m->model.tensors;
     if (rows) return aa_optim_init(&m->optim, optim, rows, m->model.n_tensors, &m->run, err);
     rows = aa_heap_alloc(m->model.n_tensors, sizeof *rows);
     if (!rows) return aa_fail_memory(err, "the parameter table", 0);
-    aa_model_rows(c, rows, m->model.n_tensors);
+    aa_model_lora_rows(c, lora, rows, m->model.n_tensors);
     aa_status st = aa_optim_init(&m->optim, optim, rows, m->model.n_tensors, &m->run, err);
     aa_heap_free(rows);
     return st;
@@ -15,19 +15,21 @@ static aa_status layout_optim(aa_train_memory *m, const aa_config *c, const aa_o
 
 static aa_status layout(aa_train_memory *m, const aa_config *c, const aa_optim_options *optim,
                         const aa_train_shape *s, aa_cpu *cpu, aa_err *err) {
-    AA_TRY(aa_model_init(&m->model, c, s->parts, s->T, cpu, &m->run, err));
+    AA_TRY(aa_model_init_lora(&m->model, c, s->lora, s->parts, s->T, cpu, &m->run, err));
     if (s->parts & AA_MODEL_GRADS) {
         AA_TRY(aa_model_lookup_init(&m->model, s->B * s->T, &m->run, err));
-        AA_TRY(layout_optim(m, c, optim, err));
+        AA_TRY(layout_optim(m, c, optim, s->lora, err));
     }
     m->ids = aa_arena_new(&m->run, int32_t, s->B * s->T);
     m->targets = aa_arena_new(&m->run, int32_t, s->B * s->T);
     m->loss = aa_arena_new(&m->run, aa_real, s->B * s->T);
+    m->start = aa_arena_new(&m->run, int32_t, s->B * s->T + s->B);
+    m->batch = aa_arena_new(&m->run, aa_batch, s->B);
     m->eval_ids = aa_arena_new(&m->run, int32_t, s->micro_B * s->T);
     m->eval_targets = aa_arena_new(&m->run, int32_t, s->micro_B * s->T);
     AA_TRY(aa_arena_status(&m->run, err));
-    return aa_activations_new(&m->activations, &m->model, AA_PASS_TRAIN, s->micro_B, s->T,
-                              s->head_rows, &m->step, err);
+    return aa_activations_new(&m->activations, &m->model, s->pass, s->micro_B, s->T, s->head_rows,
+                              &m->step, err);
 }
 
 static aa_status measure(aa_train_memory *m, const aa_config *c, const aa_optim_options *optim,
@@ -63,13 +65,13 @@ void aa_train_memory_release(aa_train_memory *m) {
 aa_optim_options aa_train_optim_options(const aa_train_options *o) {
     return (aa_optim_options){.kind = o->optimizer, .beta1 = o->beta1, .beta2 = o->beta2,
                               .eps = o->eps, .weight_decay = o->weight_decay, .clip = o->clip,
-                              .embed_factor = o->embed_lr,
+                              .embed_factor = o->embed_lr, .lora_b_factor = o->lora_plus,
                               .muon_factor = o->lr > 0 ? o->muon_lr / o->lr : 1,
                               .muon_momentum = o->muon_momentum,
                               .muon_steps = (int)o->muon_steps};
 }
 
-aa_train_shape aa_train_shape_of(const aa_plan *p) {
+aa_train_shape aa_train_shape_of(const aa_plan *p, const aa_job *job) {
     return (aa_train_shape){.B = p->B, .micro_B = p->micro_B, .T = p->T, .head_rows = p->head_rows,
-                            .parts = p->parts};
+                            .parts = p->parts, .pass = p->pass, .lora = job->lora};
 }

@@ -8,6 +8,8 @@
 typedef struct aa_train_shape {
     size_t B, micro_B, T, head_rows;
     unsigned parts;                       /* aa_model_parts */
+    aa_pass pass;
+    const aa_lora *lora;
 } aa_train_shape;
 
 typedef struct aa_train_memory {
@@ -18,6 +20,9 @@ typedef struct aa_train_memory {
     int32_t *ids, *targets;               /* [B*T] of one update */
     int32_t *eval_ids, *eval_targets;     /* [micro_B*T] */
     aa_real *loss;                        /* [B*T] */
+    /* of one update of examples: where their sequences begin, in each pass anew */
+    int32_t *start;                       /* [B*T + B] */
+    aa_batch *batch; size_t n_batches;    /* [B] its passes, rows of ids and targets in turn */
 } aa_train_memory;
 
 /* measure: no memory is taken; only run.used_bytes and step.used_bytes mean anything afterwards. */
@@ -27,6 +32,6 @@ aa_status aa_train_memory_init(aa_train_memory *m, const aa_config *c,
 void aa_train_memory_release(aa_train_memory *m);
 
 aa_optim_options aa_train_optim_options(const aa_train_options *o);
-aa_train_shape aa_train_shape_of(const aa_plan *p);
+aa_train_shape aa_train_shape_of(const aa_plan *p, const aa_job *job);
 
 #endif

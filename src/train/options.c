@@ -6,14 +6,22 @@
 
 #define AT(field) offsetof(aa_train_options, field)
 #define MAX_DIM 65536
+#define ADAPTER_LR 5e-4
 
 const aa_opt aa_train_rows[] = {
     {"data", "data", AA_OPT_STRING, AT(data), NULL, 0, 0, 0, "FILE|DIR|stories",
-     "text, JSONL, directory or token file; 'stories' generates a corpus"},
+     "text, JSONL (texts, conversations, prompts with completions), directory or token file; "
+     "'stories' generates a corpus"},
     {"tokenizer", "data", AA_OPT_STRING, AT(tokenizer), "auto", 0, 0, 0, "FILE|train:N|bytes|auto",
      "tokenizer.json to use, or train one with N ids; auto fits the text"},
     {"compact-vocab", "data", AA_OPT_BOOL, AT(compact_vocab), "no", 0, 0, 0, NULL,
      "train only the ids that occur in the data (for a large foreign tokenizer)"},
+    {"train-on", "data", AA_OPT_CHOICE, AT(train_on), "assistant", 0, 0, 0, "assistant|all",
+     "what is learned of a conversation or a prompt with its completion: the answers, or all"},
+    {"template", "data", AA_OPT_STRING, AT(template), NULL, 0, 0, 0, "FILE",
+     "Jinja chat template for conversations, instead of the base's"},
+    {"packing", "data", AA_OPT_BOOL, AT(packing), "yes", 0, 0, 0, NULL,
+     "fill windows with whole examples, each a sequence of its own; no: one a window"},
     {"out", "data", AA_OPT_STRING, AT(out), "runs/run", 0, 0, 0, "DIR", "run directory to create"},
 
     {"preset", "model", AA_OPT_STRING, AT(preset), "micro", 0, 0, 0, "NAME",
@@ -59,7 +67,7 @@ const aa_opt aa_train_rows[] = {
      "initial output projections: scaled by 1/sqrt(2 layers), or zero"},
 
     {"budget", "training", AA_OPT_AMOUNT, AT(budget), "120s", 0, 1e30, 0, "AMOUNT",
-     "how long: 120s, 10m, 500steps, 2Mtok or 1e13flop"},
+     "how long: 120s, 10m, 500steps, 2Mtok, 1e13flop or 3epochs"},
     {"batch-tokens", "training", AA_OPT_INT, AT(batch_tokens), "512", 1, 1e9, AA_SCALE_LOG, "N",
      "tokens per update"},
     {"micro-batch", "training", AA_OPT_INT, AT(micro_batch), "0", 0, 1e9, AA_SCALE_NONE, "N",
@@ -77,7 +85,8 @@ const aa_opt aa_train_rows[] = {
     {"optimizer", "training", AA_OPT_CHOICE, AT(optimizer), "adamw", 0, 0, 0, "adamw|muon|sgd",
      "update rule; muon: of the blocks' matrices, the rest by adamw"},
     {"embed-lr", "training", AA_OPT_REAL, AT(embed_lr), "0", 0, 100, AA_SCALE_LOG, "FACTOR",
-     "on the learning rate of the embedding (and of a head tied to it); 0: 4, with --base 1"},
+     ("on the learning rate of the embedding (and of a head tied to it); 0: 4, with --base or "
+      "sgd 1")},
     {"muon-lr", "training", AA_OPT_REAL, AT(muon_lr), "0.01", 0, 10, AA_SCALE_LOG, "X",
      "peak learning rate of the matrices that muon updates"},
     {"muon-momentum", "training", AA_OPT_REAL, AT(muon_momentum), "0.95", 0, 0.9999,
@@ -98,10 +107,34 @@ const aa_opt aa_train_rows[] = {
      "operands of linear maps; auto: bf16 where the processor has it"},
     {"method", "training", AA_OPT_CHOICE, AT(method), "backprop", 0, 0, 0, "backprop",
      "how gradients are found"},
-    {"adapter", "training", AA_OPT_CHOICE, AT(adapter), "none", 0, 0, 0, "none",
-     "what is trained: everything"},
+    {"checkpointing", "training", AA_OPT_CHOICE, AT(checkpointing), "auto", 0, 0, 0, "auto|yes|no",
+     "run blocks forward a second time in backward instead of keeping them; auto: if memory asks"},
     {"device", "training", AA_OPT_CHOICE, AT(device), "cpu", 0, 0, 0, "cpu|blas",
      "who multiplies: our kernels, or a BLAS library of this machine"},
+
+    {"adapter", "adapter", AA_OPT_CHOICE, AT(adapter), "none", 0, 0, AA_SCALE_LINEAR,
+     "none|lora|dora",
+     "train low-rank terms on a frozen --base, which stays in its file; dora: and lengths of rows"},
+    {"rank", "adapter", AA_OPT_INT, AT(rank), "8", 1, AA_LORA_MAX_RANK, AA_SCALE_LOG, "N",
+     "rank of the terms"},
+    {"alpha", "adapter", AA_OPT_REAL, AT(alpha), "0", 0, 1e6, AA_SCALE_LOG, "X",
+     "their scale is alpha/rank; 0: twice the rank"},
+    {"rslora", "adapter", AA_OPT_BOOL, AT(rslora), "no", 0, 0, 0, NULL,
+     "scale by alpha/sqrt(rank)"},
+    {"targets", "adapter", AA_OPT_STRING, AT(targets), "q,k,v,o,gate,up,down", 0, 0, 0, "LIST",
+     "linear maps that get a term"},
+    {"rank-pattern", "adapter", AA_OPT_STRING, AT(rank_pattern), NULL, 0, 0, 0, "LIST",
+     "other ranks: down=16,3.q=0 is rank 16 on every down and none on q of block 3"},
+    {"lora-plus", "adapter", AA_OPT_REAL, AT(lora_plus), "1", 0.001, 1000, AA_SCALE_LOG, "FACTOR",
+     "on the learning rate of B (LoRA+)"},
+    {"lora-dropout", "adapter", AA_OPT_REAL, AT(lora_dropout), "0", 0, 0.99, AA_SCALE_NONE, "P",
+     "drop that share of what the terms see; not with dora"},
+    {"freeze-a", "adapter", AA_OPT_BOOL, AT(freeze_a), "no", 0, 0, 0, NULL,
+     "train B alone (LoRA-FA)"},
+    {"train-norms", "adapter", AA_OPT_BOOL, AT(train_norms), "no", 0, 0, 0, NULL,
+     "train the gains of norms as well"},
+    {"train-tables", "adapter", AA_OPT_STRING, AT(train_tables), NULL, 0, 0, 0, "LIST",
+     "train whole token tables as well: embedding, head"},
 
     {"seed", "run", AA_OPT_INT, AT(seed), "1", 0, 9e15, 0, "N",
      "initial weights and order of the data"},
@@ -142,16 +175,20 @@ static double lr_by_width(int64_t dim) { return fmin(2e-3 * 128.0 / (double)dim,
 
 /* Embeddings want a higher rate than matrices, and one that falls less with width. Measured at
  * 2.25e12 FLOP, bits per byte against factor 1: preset micro, two texts, three seeds each, factor 4
- * -0.04 and -0.09, factor 8 -0.05 and -0.10; preset mini, one seed, 4 -0.06, 8 -0.04. What was
- * trained before is not to be torn up. */
-static double embed_factor(const aa_train_options *o) { return o->base ? 1 : 4; }
+ * -0.04 and -0.09, factor 8 -0.05 and -0.10; preset mini, one seed, 4 -0.06, 8 -0.04; all with
+ * AdamW. What was trained before is not to be torn up. */
+static double embed_factor(const aa_train_options *o) {
+    return o->base || o->optimizer == AA_OPTIM_SGD ? 1 : 4;
+}
 
 void aa_train_options_settle(aa_opts *opts, const aa_config *config) {
     aa_train_options *o = opts->values;
     settle_interval(opts, "eval-every", &o->eval_every, 0.1);
     settle_interval(opts, "checkpoint-every", &o->checkpoint_every, 0.2);
     settle_interval(opts, "log-every", &o->log_every, 0.005);
-    if (o->lr == 0) o->lr = lr_by_width(config->dim);
+    if (o->lr == 0) o->lr = o->adapter ? ADAPTER_LR : lr_by_width(config->dim);
+    if (o->alpha == 0) o->alpha = 2 * (double)o->rank;
+    if (o->adapter && aa_opts_from(opts, "weight-decay") == AA_FROM_DEFAULT) o->weight_decay = 0;
     if (o->embed_lr == 0) o->embed_lr = embed_factor(o);
     o->model = *config;
 }

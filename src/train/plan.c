@@ -22,16 +22,16 @@
 #define BASE_BYTES ((uint64_t)6 << 20)    /* program, libraries' tables, journal, stacks */
 
 static size_t eval_windows(const aa_job *job) {
-    uint64_t want = ((uint64_t)job->o->eval_tokens + job->T - 1) / job->T;
-    uint64_t have = job->tokens.n_tokens ? aa_stream_windows(&job->valid, job->T) : want;
-    return (size_t)(want < have ? want : have);
+    uint64_t tokens = (uint64_t)job->o->eval_tokens;
+    if (!job->tokens.n_tokens) return (size_t)((tokens + job->T - 1) / job->T);
+    return aa_eval_windows(&job->valid, job->examples ? &job->valid_set : NULL, job->T, tokens);
 }
 
 /* Token pages that random windows will touch: the file is read through a mapping. */
 static uint64_t touched_bytes(const aa_job *job, double tokens) {
     double file = (double)job->tokens.map.size_bytes;
     double around = 65536;                /* the kernel maps pages by 64 KiB */
-    if (file == 0) return 0;
+    if (file == 0 || !isfinite(tokens)) return (uint64_t)file;
     double windows = tokens / (double)job->T;
     return (uint64_t)(file * (1 - exp(-windows * around / file)));
 }
@@ -40,7 +40,7 @@ static aa_status measure(aa_plan *p, const aa_job *job, aa_cpu *cpu, unsigned pa
                          uint64_t *run, uint64_t *step, aa_err *err) {
     aa_train_memory m;
     aa_optim_options optim = aa_train_optim_options(job->o);
-    aa_train_shape s = aa_train_shape_of(p);
+    aa_train_shape s = aa_train_shape_of(p, job);
     s.parts = parts;
     AA_TRY(aa_train_memory_init(&m, &job->config, &optim, &s, cpu, true, err));
     *run = m.run.used_bytes;
@@ -70,10 +70,27 @@ static aa_status measure_session(const aa_job *job, aa_cpu *cpu, uint64_t *out, 
     return AA_OK;
 }
 
+static unsigned parts_of(const aa_job *job) {
+    return AA_MODEL_GRADS | (job->source ? (unsigned)AA_MODEL_STORED : 0);
+}
+
+/* Forward, and backward to what flows back and, of what trains, to the weights. */
+static void count_flop(aa_plan *p, const aa_job *job) {
+    double forward = aa_config_flop_forward(&job->config, job->T);
+    double head = 2.0 * (double)job->config.dim * (double)job->config.vocab;
+    double before = p->flop_per_token;
+    p->flop_per_token = 3 * forward;
+    if (job->lora)
+        p->flop_per_token = 2 * forward + 6.0 * (double)aa_lora_params(job->lora, &job->config);
+    if (p->pass == AA_PASS_CHECKPOINT) p->flop_per_token += forward - head;
+    p->flop_per_update += (double)(p->B * p->T) * (p->flop_per_token - before);
+}
+
 static aa_status measure_all(aa_plan *p, const aa_job *job, aa_cpu *cpu, aa_err *err) {
     uint64_t params, with_grads, with_packed, step, session;
-    AA_TRY(measure(p, job, cpu, AA_MODEL_PARAMS, &params, &step, err));
-    AA_TRY(measure(p, job, cpu, AA_MODEL_GRADS, &with_grads, &step, err));
+    const unsigned stored = p->parts & AA_MODEL_STORED;
+    AA_TRY(measure(p, job, cpu, AA_MODEL_PARAMS | stored, &params, &step, err));
+    AA_TRY(measure(p, job, cpu, AA_MODEL_GRADS | stored, &with_grads, &step, err));
     AA_TRY(measure(p, job, cpu, p->parts, &with_packed, &step, err));
     AA_TRY(measure_session(job, cpu, &session, err));
     p->params_bytes = params;
@@ -83,7 +100,9 @@ static aa_status measure_all(aa_plan *p, const aa_job *job, aa_cpu *cpu, aa_err 
     p->scratch_bytes = aa_cpu_scratch_bytes(aa_cpu_threads(cpu));
     if (job->blas) p->scratch_bytes += (uint64_t)aa_cpu_threads(cpu) * AA_BLAS_THREAD_BYTES;
     p->other_bytes = BASE_BYTES + session;
-    p->peak_bytes = with_packed + step + p->scratch_bytes + p->data_bytes + p->other_bytes;
+    p->base_bytes = stored ? job->base.size_bytes : 0;
+    p->peak_bytes = with_packed + step + p->scratch_bytes + p->data_bytes + p->base_bytes +
+                    p->other_bytes;
     return AA_OK;
 }
 
@@ -109,20 +128,36 @@ static aa_status refuse(const aa_plan *p, aa_err *err) {
 /* The largest micro-batch that fits, halving from the whole batch, in equal passes so that none is
  * a small rest. Packed copies are given up before the pass is made smaller: at this width they cost
  * more memory than time, and a BLAS library has no use for them. */
-static aa_status choose_micro_batch(aa_plan *p, const aa_job *job, aa_cpu *cpu, aa_err *err) {
+static aa_status choose_micro_batch(aa_plan *p, const aa_job *job, aa_cpu *cpu, bool *fits,
+                                    aa_err *err) {
     size_t most = job->o->micro_batch ? (size_t)job->o->micro_batch / p->T : p->B;
     if (most > p->B) most = p->B;
     if (most < 1) most = 1;
     for (size_t pass = most; pass; pass /= 2) {
         p->n_micro = (p->B + pass - 1) / pass;
         p->micro_B = (p->B + p->n_micro - 1) / p->n_micro;
-        for (int packed = !job->blas; packed >= 0; packed--) {
-            p->parts = AA_MODEL_GRADS | (packed ? AA_MODEL_PACKED : 0);
+        for (int packed = !job->blas && !job->lora; packed >= 0; packed--) {
+            p->parts = parts_of(job) | (packed ? AA_MODEL_PACKED : 0);
             AA_TRY(measure_all(p, job, cpu, err));
-            if ((double)p->peak_bytes <= AA_MEMORY_SHARE * (double)p->available_bytes) return AA_OK;
+            *fits = (double)p->peak_bytes <= AA_MEMORY_SHARE * (double)p->available_bytes;
+            if (*fits) return AA_OK;
         }
     }
-    return refuse(p, err);
+    return AA_OK;
+}
+
+/* Blocks are run forward twice only where even the smallest pass that keeps them does not fit: it
+ * costs a third of a step, small passes next to nothing. */
+static aa_status choose_passes(aa_plan *p, const aa_job *job, aa_cpu *cpu, aa_err *err) {
+    const int asked = job->o->checkpointing;
+    bool fits = false;
+    p->pass = asked == AA_CHECKPOINTING_YES ? AA_PASS_CHECKPOINT : AA_PASS_TRAIN;
+    AA_TRY(choose_micro_batch(p, job, cpu, &fits, err));
+    if (!fits && asked == AA_CHECKPOINTING_AUTO) {
+        p->pass = AA_PASS_CHECKPOINT;
+        AA_TRY(choose_micro_batch(p, job, cpu, &fits, err));
+    }
+    return fits ? AA_OK : refuse(p, err);
 }
 
 static double element_work(const aa_config *c) {
@@ -146,21 +181,22 @@ static double product_s(const aa_plan *p, const aa_config *c, double step) {
 static void predict_time(aa_plan *p, const aa_job *job) {
     const aa_train_options *o = job->o;
     double threads = (double)p->threads;
-    double update_tokens = (double)(p->B * p->T);
+    double update_tokens = (double)(p->B * p->T), rows = update_tokens * job->fill;
     double step = job->o->compute == AA_COMPUTE_F32 ? 1 : 2;
     double update_s = product_s(p, &job->config, step) +
                       element_work(&job->config) * ELEMENT_NS * 1e-9 / threads * update_tokens +
                       (double)p->params * UPDATE_NS * 1e-9 / threads;
     p->predicted_tokens_per_s = update_tokens / update_s;
     switch (o->budget.unit) {
-    case AA_UNIT_STEPS: p->predicted_tokens = o->budget.value * update_tokens; break;
+    case AA_UNIT_STEPS: p->predicted_tokens = o->budget.value * rows; break;
     case AA_UNIT_TOKENS: p->predicted_tokens = o->budget.value; break;
     case AA_UNIT_FLOP:
         p->predicted_tokens = o->budget.value / p->flop_per_update * update_tokens;
         break;
+    case AA_UNIT_EPOCHS: p->predicted_tokens = o->budget.value * job->n_epoch_tokens; break;
     default: p->predicted_tokens = o->budget.value * p->predicted_tokens_per_s; break;
     }
-    p->predicted_updates = p->predicted_tokens / update_tokens;
+    p->predicted_updates = p->predicted_tokens / rows;
     p->predicted_wall_s = p->predicted_tokens / p->predicted_tokens_per_s;
 }
 
@@ -170,10 +206,12 @@ aa_status aa_plan_make(aa_plan *out, const aa_job *job, aa_cpu *cpu, double prob
                  .T = job->T,
                  .n_eval_windows = eval_windows(job)};
     p.head_rows = HEAD_CHUNK_TOKENS;
-    p.flop_per_token = 3 * aa_config_flop_forward(&job->config, job->T);
     p.micro_B = 1;
+    p.parts = parts_of(job);
+    p.trained = aa_model_trained(&job->config, job->lora);
     uint64_t run, step;
-    AA_TRY(measure(&p, job, cpu, AA_MODEL_GRADS, &run, &step, err)); /* the optimizer's work */
+    count_flop(&p, job);
+    AA_TRY(measure(&p, job, cpu, p.parts, &run, &step, err)); /* the optimizer's work */
     p.isa = aa_isa_name(aa_cpu_isa(cpu));
     p.device = job->blas ? "blas" : "cpu";
     p.blas = job->blas ? aa_blas_name(job->blas) : NULL;
@@ -182,10 +220,12 @@ aa_status aa_plan_make(aa_plan *out, const aa_job *job, aa_cpu *cpu, double prob
     p.available_bytes = aa_sys_memory_available();
     if (probe_s > 0) {
         p.peak_gflops = aa_cpu_peak_gflops(cpu, probe_s);
-        predict_time(&p, job);
+        predict_time(&p, job);             /* the time that a mapped text is read for */
     }
     p.data_bytes = touched_bytes(job, probe_s > 0 ? p.predicted_tokens : 0);
-    AA_TRY(choose_micro_batch(&p, job, cpu, err));
+    AA_TRY(choose_passes(&p, job, cpu, err));
+    count_flop(&p, job);
+    if (probe_s > 0) predict_time(&p, job);
     *out = p;
     return AA_OK;
 }
@@ -208,7 +248,8 @@ static void base_line(const aa_job *job, aa_text *out) {
     aa_text_printf(out, "base      %s: %.1f MiB (", job->o->base, (double)w->size_bytes / 0x1p20);
     aa_source_types(w, out);
     aa_text_add(out, ")");
-    if (w->size_bytes != w->n_values * sizeof(float))
+    if (job->source) aa_text_add(out, " stays in its file");
+    else if (w->size_bytes != w->n_values * sizeof(float))
         aa_text_printf(out, " become %.1f MiB of floats, the same values",
                        (double)(w->n_values * sizeof(float)) / 0x1p20);
     aa_text_add(out, w->quantised ? "; what rounding took from them stays lost\n" : "\n");
@@ -232,8 +273,19 @@ void aa_plan_text(const aa_plan *p, const aa_job *job, aa_text *out) {
     aa_text_printf(out, "update    %zu tokens = %zu windows of %zu, in %zu pass%s of up to %zu\n",
                    p->B * p->T, p->B, p->T, p->n_micro, p->n_micro == 1 ? "" : "es",
                    p->micro_B * p->T);
+    if (job->examples)
+        aa_text_printf(out, "examples  %llu to train on, %.0f %% of a window filled; %llu to "
+                       "validate on, %zu of them each time\n",
+                       (unsigned long long)job->train_set.n, 100 * job->fill,
+                       (unsigned long long)job->valid_set.n, p->n_eval_windows);
+    if (p->pass == AA_PASS_CHECKPOINT)
+        aa_text_add(out, "          blocks run forward twice: only what enters them is kept\n");
+    if (job->lora)
+        aa_text_printf(out, "adapter   %.2f M parameters train, %.2f %% as many as the model has\n",
+                       (double)p->trained * 1e-6, 100 * (double)p->trained / (double)p->params);
     if (p->blas) aa_text_printf(out, "device    blas: %s\n", p->blas);
     aa_text_add(out, "memory\n");
+    if (p->base_bytes) memory_line(out, "file: weights, mapped", p->base_bytes);
     memory_line(out, "run: parameters", p->params_bytes);
     memory_line(out, "run: gradients and token buffers", p->grads_bytes);
     memory_line(out, "run: optimizer state", p->optim_bytes);
@@ -253,12 +305,14 @@ void aa_plan_text(const aa_plan *p, const aa_job *job, aa_text *out) {
     aa_text_add(out, "\n");
     if (p->peak_gflops > 0)
         aa_text_printf(out,
-                       "time      %.0f tokens/s predicted (%s %s, %d thread%s, peak %.0f GFLOP/s): "
-                       "%.3g tokens, %.3g updates, %.0f s\n",
+                       "time      %.0f tokens/s predicted (%s %s, %d thread%s, peak %.0f GFLOP/s)",
                        p->predicted_tokens_per_s, p->isa, p->compute, p->threads,
                        p->threads == 1 ? "" : "s",
-                       p->peak_gflops, p->predicted_tokens, p->predicted_updates,
-                       p->predicted_wall_s);
+                       p->peak_gflops);
+    if (p->peak_gflops > 0 && isfinite(p->predicted_tokens))
+        aa_text_printf(out, ": %.3g tokens, %.3g updates, %.0f s", p->predicted_tokens,
+                       p->predicted_updates, p->predicted_wall_s);
+    if (p->peak_gflops > 0) aa_text_add(out, "\n");
 }
 
 static void json_text(aa_text *out, const char *key, const char *value) {
@@ -278,6 +332,9 @@ void aa_plan_json(const aa_plan *p, const aa_job *job, aa_text *out) {
         {"scratch_bytes", (double)p->scratch_bytes},
         {"data_bytes", (double)p->data_bytes},
         {"other_bytes", (double)p->other_bytes},
+        {"base_mapped_bytes", (double)p->base_bytes},
+        {"trained_params", (double)p->trained},
+        {"checkpointing", p->pass == AA_PASS_CHECKPOINT},
         {"peak_bytes", (double)p->peak_bytes},
         {"available_bytes", (double)p->available_bytes},
         {"tokens_per_update", (double)(p->B * p->T)},

@@ -10,10 +10,12 @@ static aa_status open_tokens(aa_score *e, const aa_session *s, const char *sourc
     char *path = NULL, *stories = NULL;
     const aa_tokenizer *t = s->tokenizer;
     aa_status st = AA_OK;
-    if (strcmp(source, "stories") == 0 && !(st = aa_cache_stories(&stories, err))) source = stories;
+    if (strcmp(source, "stories") != 0) st = aa_data_check(source, err);
+    else if (!(st = aa_cache_stories(&stories, err))) source = stories;
     if (!st && !aa_tokens_is_file(source))
-        st = aa_cache_tokens(&path, source, t, aa_cpu_pool(s->cpu), hooks ? hooks->message : NULL,
-                             hooks ? hooks->ctx : NULL, err);
+        st = aa_cache_tokens(&path, source, t, aa_cpu_pool(s->cpu),
+                             &(aa_tokenize_options){.chat_template = s->chat_template}, hooks,
+                             err);
     if (!st)
         st = aa_tokens_open(&e->tokens, path ? path : source, aa_tokenizer_vocab(t),
                             aa_tokenizer_eos(t), false, err);
@@ -27,6 +29,21 @@ static aa_status open_tokens(aa_score *e, const aa_session *s, const char *sourc
     return st;
 }
 
+/* The window is no longer than the longest example, for the sake of memory. */
+static aa_status choose_examples(aa_score *e, const char *data, const aa_score_options *o,
+                                 aa_err *err) {
+    size_t longest = 0;
+    AA_TRY(aa_examples_init(&e->examples, &e->tokens, (aa_part)o->part, e->T, err));
+    if (!e->examples.n)
+        return aa_fail(err, AA_EUSAGE, "no example in this part of '%s' has something to learn in "
+                       "its first %zu tokens", data, e->T);
+    for (uint64_t i = 0; i < e->examples.n; i++)
+        if (e->examples.rows[i] > longest) longest = e->examples.rows[i];
+    e->T = longest;
+    e->n_windows = aa_eval_windows(NULL, &e->examples, e->T, o->tokens);
+    return AA_OK;
+}
+
 static aa_status choose_windows(aa_score *e, const aa_session *s, const char *data,
                                 const aa_score_options *o, aa_err *err) {
     int64_t positions = s->model->config.seq;
@@ -34,13 +51,13 @@ static aa_status choose_windows(aa_score *e, const aa_session *s, const char *da
     if (e->T > (size_t)positions)
         return aa_fail(err, AA_EUSAGE, "--seq %zu is more than the model's %lld positions", e->T,
                        (long long)positions);
+    if (e->tokens.unlearned) return choose_examples(e, data, o, err);
     if (e->stream.n_tokens < 2)
         return aa_fail(err, AA_EUSAGE,
                        "there are %llu tokens to evaluate in this part of '%s'; two are the least",
                        (unsigned long long)e->stream.n_tokens, data);
     if (e->T > e->stream.n_tokens - 1) e->T = (size_t)e->stream.n_tokens - 1;
-    uint64_t all = aa_stream_windows(&e->stream, e->T), want = (o->tokens + e->T - 1) / e->T;
-    e->n_windows = (size_t)(o->tokens && want < all ? want : all);
+    e->n_windows = aa_eval_windows(&e->stream, NULL, e->T, o->tokens);
     return AA_OK;
 }
 
@@ -56,6 +73,7 @@ aa_status aa_score_open(aa_score *out, const aa_session *s, const char *data,
 
 void aa_score_close(aa_score *e) {
     aa_stream_release(&e->stream);
+    aa_examples_release(&e->examples);
     aa_tokens_close(&e->tokens);
 }
 
@@ -64,8 +82,11 @@ aa_status aa_score_run(const aa_score *score, aa_session *s, double *window_loss
     aa_arena arena;
     aa_stream stream = score->stream;      /* the same ranges, with the ids of this model */
     if (s->compact_map) AA_TRY(aa_stream_restrict(&stream, s->compact_map, s->tokenizer, err));
+    aa_examples examples = score->examples;
+    examples.map = stream.map;
     aa_arena_init(&arena, "evaluation");
     aa_evaluator ev = {.model = s->model, .backend = &s->backend, .stream = &stream,
+                       .examples = examples.n ? &examples : NULL,
                        .tokenizer = s->tokenizer, .active_ids = s->active_ids,
                        .T = score->T, .n_windows = score->n_windows};
     ev.max_B = score->T >= PASS_TOKENS ? 1 : PASS_TOKENS / score->T;
@@ -74,6 +95,7 @@ aa_status aa_score_run(const aa_score *score, aa_session *s, double *window_loss
     ev.ids = aa_arena_new(&arena, int32_t, n);
     ev.targets = aa_arena_new(&arena, int32_t, n);
     ev.loss = aa_arena_new(&arena, aa_real, n);
+    ev.start = aa_arena_new(&arena, int32_t, n + 1);
     aa_status st = aa_activations_new(&ev.activations, s->model, AA_PASS_EVAL, ev.max_B, score->T,
                                       0, &arena, err);
     if (!st) st = aa_arena_status(&arena, err);

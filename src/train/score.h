@@ -11,6 +11,7 @@ typedef struct aa_score_options {
 
 typedef struct aa_score { /* a text cut into the windows that models are scored on */
     aa_tokens tokens; aa_stream stream;
+    aa_examples examples;                  /* n 0: the text is none of examples */
     size_t T, n_windows;
 } aa_score;
 

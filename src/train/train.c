@@ -48,11 +48,17 @@ typedef struct run {
 
 static double now_s(const run *r) { return r->elapsed_before_s + aa_sys_clock_s() - r->start_s; }
 
+static double epochs(const run *r) {
+    return r->job->examples ? (double)r->at.windows / (double)r->job->train_set.n
+                            : (double)r->at.tokens / r->job->n_epoch_tokens;
+}
+
 static double clock_in(const run *r, aa_unit unit) {
     switch (unit) {
     case AA_UNIT_STEPS: return (double)r->at.step;
     case AA_UNIT_TOKENS: return (double)r->at.tokens;
     case AA_UNIT_FLOP: return r->at.flop;
+    case AA_UNIT_EPOCHS: return epochs(r);
     default: return r->at.elapsed_s;
     }
 }
@@ -94,6 +100,7 @@ static double fraction_ahead(const run *r) {
     case AA_UNIT_STEPS: half = 0.5; break;
     case AA_UNIT_TOKENS: half = 0.5 * (double)(r->plan->B * r->plan->T); break;
     case AA_UNIT_FLOP: half = 0.5 * r->plan->flop_per_update; break;
+    case AA_UNIT_EPOCHS: half = r->at.step ? 0.5 * epochs(r) / (double)r->at.step : 0; break;
     default: half = r->at.step ? 0.5 * r->at.train_s / (double)r->at.step : 0; break;
     }
     return fmin(1, (clock_in(r, budget.unit) + half) / budget.value);
@@ -101,23 +108,52 @@ static double fraction_ahead(const run *r) {
 
 /* ---- one update ------------------------------------------------------------------------------ */
 
-static size_t fill_update(run *r) {
-    size_t T = r->plan->T, n_targets = 0;
-    for (size_t b = 0; b < r->plan->B; b++)
-        aa_stream_window(&r->job->train, r->at.rng_seed, r->at.windows + b, T, r->mem.ids + b * T,
-                         r->mem.targets + b * T);
-    for (size_t i = 0; i < r->plan->B * T; i++) n_targets += r->mem.targets[i] >= 0;
-    return n_targets;
+/* What an update sees: rows, those with a loss, and windows of the stream or examples. */
+typedef struct seen { size_t rows, targets; uint64_t windows; } seen;
+
+/* A pass of n windows, its rows behind those before it. */
+static aa_batch fill_pass(run *r, size_t n, int32_t *start, seen *s) {
+    const size_t T = r->plan->T;
+    const uint64_t seed = r->at.rng_seed;
+    aa_packed p = {.ids = r->mem.ids + s->rows, .targets = r->mem.targets + s->rows,
+                   .start = start};
+    *start = 0;
+    for (size_t b = 0; b < n; b++) {
+        uint64_t at = r->at.windows + s->windows, count = 1;
+        if (r->job->examples) count = aa_examples_window(&r->job->train_set, seed, at, &p);
+        else {
+            aa_stream_window(&r->job->train, seed, at, T, p.ids + b * T, p.targets + b * T);
+            p.n_rows += T;
+            p.n_sequences++;
+        }
+        s->windows += count;
+    }
+    for (size_t i = 0; i < p.n_rows; i++) s->targets += p.targets[i] >= 0;
+    s->rows += p.n_rows;
+    return (aa_batch){.B = p.n_sequences, .T = T, .ids = p.ids, .targets = p.targets,
+                      .start = r->job->examples ? start : NULL};
+}
+
+static seen fill_update(run *r) {
+    const size_t B = r->plan->B, most = r->plan->micro_B;
+    int32_t *start = r->mem.start;
+    seen s = {0};
+    r->mem.n_batches = 0;
+    for (size_t b = 0; b < B; b += most) {
+        aa_batch pass = fill_pass(r, B - b < most ? B - b : most, start, &s);
+        start += pass.B + 1;
+        r->mem.batch[r->mem.n_batches++] = pass;
+    }
+    return s;
 }
 
 static aa_status gradients(run *r, size_t n_targets, aa_err *err) {
-    size_t T = r->plan->T;
-    for (size_t b = 0; b < r->plan->B; b += r->plan->micro_B) {
-        size_t n = r->plan->B - b < r->plan->micro_B ? r->plan->B - b : r->plan->micro_B;
-        aa_batch batch = {
-            .B = n, .T = T, .ids = r->mem.ids + b * T, .targets = r->mem.targets + b * T};
-        AA_TRY(aa_model_loss_and_grad(&r->mem.model, &r->backend, r->mem.activations, &batch,
-                                      r->mem.loss + b * T, (aa_real)(1.0 / (double)n_targets),
+    for (size_t i = 0; i < r->mem.n_batches; i++) {
+        aa_batch pass = r->mem.batch[i];
+        pass.update = r->at.step;
+        pass.first = (size_t)(pass.ids - r->mem.ids);
+        AA_TRY(aa_model_loss_and_grad(&r->mem.model, &r->backend, r->mem.activations, &pass,
+                                      r->mem.loss + pass.first, (aa_real)(1.0 / (double)n_targets),
                                       err));
     }
     aa_model_finish_grads(&r->mem.model, r->cpu);
@@ -152,7 +188,7 @@ static void report_progress(run *r, double loss, double lr, const aa_optim_resul
            tokens = (double)(at->tokens - r->tokens_before);
     *p = (aa_train_progress){.step = at->step,
                              .tokens = at->tokens,
-                             .epoch = (double)at->tokens / r->job->n_epoch_tokens,
+                             .epoch = epochs(r),
                              .fraction = fmin(1, fraction_done(r)),
                              .loss = loss,
                              .loss_smooth = at->smooth_loss,
@@ -173,20 +209,20 @@ static aa_status update(run *r, aa_err *err) {
     aa_position *at = &r->at;
     aa_optim_result o;
     aa_heap_guard("training step");
-    size_t n_targets = fill_update(r);
-    aa_status st = gradients(r, n_targets ? n_targets : 1, err);
-    for (size_t i = 0; i < r->plan->B * r->plan->T; i++) sum += (double)r->mem.loss[i];
-    double loss = sum / (double)(n_targets ? n_targets : 1);
+    const seen s = fill_update(r);
+    aa_status st = gradients(r, s.targets ? s.targets : 1, err);
+    for (size_t i = 0; i < s.rows; i++) sum += (double)r->mem.loss[i];
+    double loss = sum / (double)(s.targets ? s.targets : 1);
     if (!st) st = check_loss(r, loss, err);
     if (!st) st = aa_optim_step(&r->mem.optim, r->cpu, lr, &o, err);
     if (!st && r->backend.params_changed) r->backend.params_changed(r->backend.self, &r->mem.model);
     aa_heap_guard(NULL);
     if (st) return st;
-    size_t n = r->plan->B * r->plan->T;
+    double missing = (double)(r->plan->B * r->plan->T - s.rows);     /* rows to full windows */
     at->step++;
-    at->windows += r->plan->B;
-    at->tokens += n;
-    at->flop += r->plan->flop_per_update;
+    at->windows += s.windows;
+    at->tokens += s.rows;
+    at->flop += r->plan->flop_per_update - missing * r->plan->flop_per_token;
     at->optim_t = r->mem.optim.t;
     at->log_loss_sum += loss;
     at->log_steps++;
@@ -210,6 +246,8 @@ static aa_status evaluate(run *r, aa_err *err) {
                             .backend = &r->backend,
                             .activations = r->mem.activations,
                             .stream = &r->job->valid,
+                            .examples = r->job->examples ? &r->job->valid_set : NULL,
+                            .start = r->mem.start,
                             .tokenizer = r->job->tokenizer,
                             .active_ids = r->job->active_ids,
                             .max_B = r->plan->micro_B,
@@ -257,6 +295,13 @@ static aa_status write_sample(run *r, aa_err *err) {
     return st;
 }
 
+/* Rows of validation example i. */
+static size_t read_example(run *r, uint64_t i) {
+    aa_packed p = {.ids = r->mem.eval_ids, .targets = r->mem.eval_targets, .start = r->mem.start};
+    aa_examples_read(&r->job->valid_set, i, &p);
+    return p.n_rows;
+}
+
 /* Mean over the last positions of fixed validation windows: which active id is least expected. */
 static aa_status measure_mean_logit(run *r, aa_err *err) {
     size_t V = (size_t)r->mem.model.config.vocab, n = r->plan->n_eval_windows, T = r->plan->T;
@@ -264,7 +309,8 @@ static aa_status measure_mean_logit(run *r, aa_err *err) {
     if (n > MEAN_LOGIT_WINDOWS) n = MEAN_LOGIT_WINDOWS;
     memset(r->mean_logit, 0, V * sizeof *r->mean_logit);
     for (size_t i = 0; i < n; i++) {
-        aa_stream_eval_window(&r->job->valid, i, n, T, r->mem.eval_ids, r->mem.eval_targets);
+        if (r->job->examples) T = read_example(r, i);
+        else aa_stream_eval_window(&r->job->valid, i, n, T, r->mem.eval_ids, r->mem.eval_targets);
         s->kv.len = 0;
         for (size_t at = 0; at < T; at += s->chunk)
             AA_TRY(aa_model_extend(&r->mem.model, &r->backend, s->activations, &s->kv,
@@ -288,7 +334,8 @@ static aa_status save(run *r, aa_err *err) {
     AA_TRY(aa_journal_sync(&r->journal, err));
     r->at.journal_bytes = r->journal.size_bytes;
     r->at.elapsed_s = now_s(r);
-    AA_TRY(aa_checkpoint_write(r->dir, &r->mem.model, &hf, &r->mem.optim, &r->at, err));
+    AA_TRY(aa_checkpoint_write(r->dir, &r->mem.model, &hf, r->job->o->base, &r->mem.optim, &r->at,
+                               err));
     AA_TRY(aa_checkpoint_mark(r->dir, r->at.step, "last", err));
     if (r->at.best_step == r->at.step && r->evaluated_step == r->at.step)
         AA_TRY(aa_checkpoint_mark(r->dir, r->at.step, "best", err));
@@ -320,16 +367,14 @@ static aa_status after_update(run *r, aa_err *err) {
 static aa_status write_config(const run *r, aa_err *err) {
     aa_text t = {0};
     aa_opts_write_ini(r->job->opts, &t);
-    char *path = aa_path_join(r->dir, "config.ini");
-    aa_status st = path ? aa_text_status(&t, err) : aa_fail_memory(err, "a path", 0);
-    if (!st) st = aa_file_write(path, t.data, t.len, err);
-    aa_heap_free(path);
+    aa_status st = aa_file_write_text(r->dir, "config.ini", &t, err);
     aa_text_release(&t);
     return st;
 }
 
 static aa_status load_base(run *r, aa_err *err) {
     aa_source *s = NULL;
+    if (r->job->source) return aa_source_load(r->job->source, &r->mem.model, err);
     AA_TRY(aa_source_open(&s, r->job->o->base, err));
     aa_status st = AA_OK;
     if (r->job->o->compact_vocab)
@@ -363,6 +408,7 @@ static aa_status begin_new(run *r, const char *journal, aa_err *err) {
                           .next_sample = o->sample_every.value};
     if (o->base) AA_TRY(load_base(r, err));
     else aa_model_init_weights(&r->mem.model, (uint64_t)o->seed, (aa_init_scheme)o->init);
+    if (r->job->lora) aa_model_init_adapter(&r->mem.model, r->cpu, (uint64_t)o->seed);
     AA_TRY(aa_journal_run(&r->journal, r->job, r->plan, err));
     return save(r, err);
 }
@@ -384,7 +430,8 @@ static void restart_intervals(run *r) {
 static aa_status begin_resumed(run *r, const char *journal, aa_err *err) {
     char *last = aa_path_join(r->dir, "last");
     if (!last) return aa_fail_memory(err, "a path", 0);
-    aa_status st = aa_checkpoint_read(last, &r->mem.model, &r->mem.optim, &r->at, err);
+    aa_status st = r->job->lora ? load_base(r, err) : AA_OK;
+    if (!st) st = aa_checkpoint_read(last, &r->mem.model, &r->mem.optim, &r->at, err);
     aa_heap_free(last);
     if (st) return st;
     if (!aa_digest_equal(r->at.tokens_digest, r->job->tokens_digest))
@@ -416,7 +463,8 @@ static aa_status try_prompt(run *r, aa_err *err) {
 
 static aa_status make_session(run *r, aa_err *err) {
     const aa_job *job = r->job;
-    const bool unseen = job->n_active < job->full_vocab; /* ids that need a stand-in */
+    /* ids that need a stand-in in the model that is written */
+    const bool unseen = job->n_active < job->full_vocab && !job->lora;
     if (job->o->sample_every.value <= 0 && !unseen) return AA_OK;
     AA_TRY(aa_session_init(&r->session, &r->mem.model, job->tokenizer, r->cpu, r->plan->T,
                            job->active_ids, job->compact_map, err));
@@ -439,7 +487,7 @@ static aa_status lock_run(run *r, const char *journal, bool resume, aa_err *err)
 static aa_status begin(run *r, bool resume, aa_err *err) {
     const aa_train_options *o = r->job->o;
     aa_optim_options optim = aa_train_optim_options(o);
-    aa_train_shape shape = aa_train_shape_of(r->plan);
+    aa_train_shape shape = aa_train_shape_of(r->plan, r->job);
     if (o->sample_every.value > 0 && !r->job->tokenizer)
         return aa_fail(err, AA_EUSAGE,
                        "--sample-every needs a tokenizer to write text with; give --tokenizer");
@@ -470,7 +518,7 @@ static void fill_result(const run *r, aa_train_result *out) {
            tokens = (double)(r->at.tokens - r->tokens_before);
     *out = (aa_train_result){.step = r->at.step,
                              .tokens = r->at.tokens,
-                             .epoch = (double)r->at.tokens / r->job->n_epoch_tokens,
+                             .epoch = epochs(r),
                              .flop = r->at.flop,
                              .wall_s = r->at.elapsed_s,
                              .train_s = r->at.train_s,
@@ -499,10 +547,7 @@ static aa_status write_report(const run *r, aa_err *err) {
     AA_TRY(aa_journal_open(&j, r->dir, err));
     aa_report_html(list, 1, &html);
     aa_journal_release(&j);
-    char *path = aa_path_join(r->dir, "report.html");
-    aa_status st = path ? aa_text_status(&html, err) : aa_fail_memory(err, "a path", 0);
-    if (!st) st = aa_file_write(path, html.data, html.len, err);
-    aa_heap_free(path);
+    aa_status st = aa_file_write_text(r->dir, "report.html", &html, err);
     aa_text_release(&html);
     return st;
 }

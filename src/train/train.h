@@ -16,23 +16,29 @@
 #define AA_TRAIN_TRAIN_H
 
 #include "base/option.h"
-#include "data/batch.h"
+#include "data/examples.h"
 #include "infer/infer.h"
-#include "model/model.h"
+#include "model/lora.h"
 #include "optim/optim.h"
 
 /* --device: who computes linear maps. */
 typedef enum { AA_DEVICE_CPU, AA_DEVICE_BLAS } aa_device;
+/* --adapter, --checkpointing */
+typedef enum { AA_ADAPTER_NONE, AA_ADAPTER_LORA, AA_ADAPTER_DORA } aa_adapter_kind;
+typedef enum { AA_CHECKPOINTING_AUTO, AA_CHECKPOINTING_YES, AA_CHECKPOINTING_NO } aa_checkpointing;
 
 typedef struct aa_train_options {          /* rows: aa_train_rows in options.c, one per field */
-    char *preset, *data, *tokenizer, *out;
+    char *preset, *data, *tokenizer, *template, *out;
+    int train_on; bool packing;            /* of data with examples */
     aa_config model; /* fields still at their default come from preset or base */
     bool compact_vocab;
     int64_t batch_tokens, micro_batch;
     double lr, min_lr, warmup, cooldown; int schedule;
     double weight_decay, beta1, beta2, eps, clip, embed_lr, muon_lr, muon_momentum;
     int64_t muon_steps;
-    int optimizer, compute, method, adapter, device, init;
+    int optimizer, compute, method, adapter, device, init, checkpointing;
+    int64_t rank; double alpha, lora_plus, lora_dropout; bool rslora, freeze_a, train_norms;
+    char *targets, *rank_pattern, *train_tables;
     char *base, *blas;
     int64_t seed, threads, keep, eval_tokens;
     aa_amount budget, eval_every, checkpoint_every, log_every, sample_every;
@@ -50,9 +56,11 @@ typedef struct aa_job {
     aa_opts *opts; aa_train_options *o;    /* borrowed */
     aa_config config;                      /* resolved, vocab known */
     aa_tokenizer *tokenizer;
-    char *chat_template;                   /* of the base, for its checkpoints; or NULL */
+    char *chat_template;                   /* of --template or the base; or NULL */
     aa_tokens tokens; aa_digest tokens_digest;
     aa_stream train, valid;
+    bool examples;                         /* the data are, and are read as, the next two */
+    aa_examples train_set, valid_set;
     /* Where the model's ids are not the tokenizer's (a compact vocabulary, or one in order of
      * frequency, or both): row i of the model is id active_ids[i] of full_vocab, and compact_map is
      * the way back, -1 for ids without a row. Else NULL and 0. */
@@ -60,8 +68,11 @@ typedef struct aa_job {
     struct aa_blas *blas;                  /* --device blas; NULL: the CPU's own kernels */
     double floor_nats_per_byte;            /* of the generated validation text; NAN: unknown */
     aa_source_weights base; int64_t base_vocab;    /* of --base: what it is made of, and its ids */
+    aa_source *source;                     /* of --base, if its weights stay in its files */
+    aa_lora *lora, lora_storage; aa_lora_site *sites;      /* lora NULL: the whole model trains */
     size_t B, T;                           /* sequences per update, window */
-    double n_epoch_tokens;
+    double n_epoch_tokens;                 /* rows of all training windows, or examples */
+    double fill;                           /* share of windows that examples fill; else 1 */
     const aa_preset *preset;               /* NULL with a base */
     char why[256];                         /* what --preset auto chose, and why; or empty */
 } aa_job;
@@ -71,6 +82,8 @@ typedef struct aa_job_hooks {
     void (*message)(void *ctx, const char *line);
 } aa_job_hooks;
 
+/* Fails where --data names nothing, or a model, which could be read as text. */
+aa_status aa_data_check(const char *path, aa_err *err) AA_MUST_USE;
 /* Finds or makes tokenizer and token file (cached by digest), resolves the config. dry: only what a
  * plan needs (config; no data are read when the vocabulary is known otherwise). */
 aa_status aa_job_open(aa_job *out, aa_opts *opts, aa_cpu *cpu, bool dry, const aa_job_hooks *hooks,
@@ -84,9 +97,11 @@ typedef struct aa_plan {
     uint64_t params;
     size_t B, micro_B, T, n_micro, head_rows, n_eval_windows;
     unsigned parts;                        /* aa_model_parts: whether packed copies are kept */
+    aa_pass pass;                          /* TRAIN or CHECKPOINT */
+    uint64_t trained;                      /* of params: those that train */
     /* bytes by lifetime and kind */
     uint64_t params_bytes, grads_bytes, optim_bytes, packed_bytes, activation_bytes, scratch_bytes,
-        data_bytes, other_bytes, peak_bytes, available_bytes;
+        data_bytes, base_bytes, other_bytes, peak_bytes, available_bytes;
     double flop_per_token;                 /* training: forward + backward */
     double flop_per_update;                /* B*T of these, and the optimizer's matrix products */
     double peak_gflops, predicted_tokens_per_s, predicted_wall_s, predicted_tokens,
@@ -112,13 +127,18 @@ typedef struct aa_eval_result {
     uint64_t tokens, bytes; size_t n_windows; double wall_s;
 } aa_eval_result;
 
-/* Mean loss over n_windows fixed windows of a stream. window_loss (may be NULL) gets each window's
- * mean, for paired comparisons. Windows go through `a` (pass EVAL or TRAIN) max_B at a time. */
+/* Mean loss over n_windows fixed windows of a stream, or over n_windows examples spread evenly over
+ * a set of them. window_loss (may be NULL) gets the mean of each, for paired comparisons. Windows
+ * go through `a` (pass EVAL or TRAIN) max_B at a time, examples as many as fit there. */
 typedef struct aa_evaluator {
-    aa_model *model; aa_backend *backend; aa_activations *activations; const aa_stream *stream;
+    aa_model *model; aa_backend *backend; aa_activations *activations;
+    const aa_stream *stream; const aa_examples *examples;      /* examples NULL: the stream */
     const aa_tokenizer *tokenizer; const int32_t *active_ids;
     size_t max_B, T, n_windows; int32_t *ids, *targets; aa_real *loss;   /* [max_B*T] each */
+    int32_t *start;                        /* [max_B*T + 1], for examples */
 } aa_evaluator;
+/* Windows of `tokens` rows (0: all there are), or examples. */
+size_t aa_eval_windows(const aa_stream *s, const aa_examples *e, size_t T, uint64_t tokens);
 aa_status aa_evaluate(const aa_evaluator *e, double *window_loss, aa_eval_result *out,
                       aa_err *err) AA_MUST_USE;
 

@@ -79,6 +79,13 @@ def delimiters():
 
 
 @case
+def one_question_has_no_error():
+    check(ask(dict(query="Ann", choices=["a", "b"], gold=0))["acc_stderr"] is None, "an error")
+    out = done("eval", "run", "--choices", "items.jsonl").out
+    check("acc " in out and "nan" not in out and "±" not in out, out)
+
+
+@case
 def no_questions():
     good = dict(query="Ann", choices=["a", "b"], gold=0)
     for bad, word in (("{", "column"), ("[]", "object"), (dict(good, choices="a"), "choices"),

@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import resource
 import shutil
 
 from e2e import SHAPE, SLOW, Skip, TINY, case, check, done, journal, main, option, refused
@@ -128,6 +129,21 @@ def preset_auto():
     done("train", "chosen/config.ini", "--out", "chosen-again", "--threads", "1")
     same_run("chosen", "chosen-again")
     refused(run("plan", "--preset", "autp"), 2, "autp")
+    for words in (["--preset", "auto"], ["--compute", "auto"]):      # bfloat16 wants even windows
+        check(" f32," in done("plan", *words, "--seq", "129", "--budget", "9s").out, f"{words}")
+
+
+@case
+def preset_auto_in_little_memory():
+    """The largest preset that fits, not a refusal of one that does not."""
+    if SLOW:
+        raise Skip("sanitizers take more addresses than the limit leaves")
+    words = ["plan", "--preset", "auto", "--budget", "1000h", "--threads", "2"]
+    limits = {resource.RLIMIT_AS: 3 << 27}
+    roomy, narrow = json.loads(done(*words, "--json").out), done(*words, limits=limits)
+    check("does not fit into memory" in narrow.out, "no reason", narrow)
+    narrow = json.loads(done(*words, "--json", limits=limits).out)
+    check(narrow["params"] < roomy["params"] / 2, f"{narrow['params']} of {roomy['params']}")
 
 
 @case
@@ -191,6 +207,10 @@ def compact_vocabulary_with_long_windows():
                    "--budget", "3steps"))
     value = done("generate", "wide", "--prompt", "Ann", "--tokens", "5", "--json").json()
     check(len(value["ids"]) == 5 or value["stop_reason"] == "eos", f"generated {value}")
+    long = run("generate", "wide", "--prompt", "Ann " * 200, "--context", "9")
+    refused(long, 2, "the context holds 9")
+    check(not long.out, "the prompt was said before it was refused", long)
+    refused(run("generate", "wide", "--stop", "|".join("abcdefghijklmnopq")), 2, "--stop has 17")
 
 
 def compact():

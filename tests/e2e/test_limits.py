@@ -151,7 +151,7 @@ def impossible_job():
         refused(result, 2, "GiB", "available")
         check(any(word in result.err for word in ("--dim", "--layers", "dim", "layers", "preset")),
               "no advice", result)
-        check(result.wall_s < (8 if SLOW else 1), f"it took {result.wall_s:.2f} s", result)
+        check(result.wall_s < (60 if SLOW else 10), f"it took {result.wall_s:.2f} s", result)
     check(not os.path.exists("huge"), "the refused job left a directory")
 
 
@@ -177,7 +177,7 @@ def absurd_sizes():
         refused(result, 2, "GiB", "available", advice)
         if words[1] == "gemm":
             continue                    # it measures the machine first
-        check(result.wall_s < (8 if SLOW else 1), f"it took {result.wall_s:.2f} s", result)
+        check(result.wall_s < (60 if SLOW else 10), f"it took {result.wall_s:.2f} s", result)
     check(not os.path.exists("never"), "the refused job left a directory")
     refused(run("generate", "model", "--tokens", "1e12"), 2, "--tokens", "1000000000")
 

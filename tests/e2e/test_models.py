@@ -86,6 +86,15 @@ def ids_without_rows():
 
 
 @case
+def a_model_is_no_text():
+    """Its bytes could be trained on, and evaluated, for hours."""
+    base, _ = q8()
+    for command in (["train", "--out", "never"], ["plan"], ["eval", base]):
+        refused(run(*command, "--data", base), 2, base, "--base")
+    check(not os.path.exists("never"), "a run directory was made")
+
+
+@case
 def plan_says_what_it_becomes():
     base, exact = q8()
     result = done("plan", "--base", base)
@@ -164,6 +173,16 @@ def info_of_a_model_that_lacks_a_tensor():
     pathlib.Path("torn/model.safetensors").write_bytes(
         struct.pack("<Q", len(header)) + header + bytes(128))
     refused(run("info", "torn"), 1, "torn", "embed_tokens")
+
+
+@case
+def names_do_nothing_to_a_terminal():
+    tensor = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    header = json.dumps({"\x1b[2Jx": tensor}).encode()
+    pathlib.Path("odd.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    check("?[2Jx" in done("info", "odd.safetensors").out, "the name as it is")
+    name = done("info", "odd.safetensors", "--json").json()["tensors"][0]["name"]
+    check(name == "\x1b[2Jx", "another name in JSON")
 
 
 if __name__ == "__main__":

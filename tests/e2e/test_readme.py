@@ -52,7 +52,7 @@ def every_example():
             try:
                 done = subprocess.run(["bash", "-eu", "-o", "pipefail", "-c", script], cwd="readme",
                                       env=env, capture_output=True, text=True,
-                                      timeout=120 * (8 if SLOW else 1))
+                                      errors="replace", timeout=120 * (8 if SLOW else 1))
             except subprocess.TimeoutExpired:
                 raise AssertionError(f"README.md:{line}: still running after two minutes\n{script}")
             check(done.returncode == 0, f"README.md:{line}: status {done.returncode}\n{script}\n"

@@ -9,7 +9,9 @@
 #include "convert/adapter.h"
 #include "data/tokens.h"
 #include "formats/safetensors.h"
+#include "support/zonet.h"
 #include "train/checkpoint.h"
+#include "zo/ledger.h"
 
 /* What is taken once whatever the file: buffers of readers, the least block of an arena. */
 #define FIXED_BYTES ((size_t)512 << 10)
@@ -137,7 +139,8 @@ static void use_tokens(const char *path, uint64_t vocab, int32_t eos) {
     }
     aa_assert(total == t.n_tokens);
     for (uint64_t i = 0; i < t.n_tokens; i++)
-        aa_assert(aa_tokens_at(&t, i) >= 0 && (uint64_t)aa_tokens_at(&t, i) < t.vocab);
+        aa_assert(aa_tokens_at(&t, i) >= 0 && (uint64_t)aa_tokens_at(&t, i) < t.vocab &&
+                  (t.unlearned || aa_tokens_learned(&t, i)));
     aa_tokens_close(&t);
 }
 
@@ -229,6 +232,72 @@ static void read_peft_weights(const char *path) {
     aa_heap_free(dir);
 }
 
+/* ---- ledgers --------------------------------------------------------------------------------- */
+
+/* Checksums find damage, not forgers: the file is read once more with all of them made to fit. */
+static void seal_ledger(unsigned char *p, size_t n) {
+    uint32_t size, index = 0;
+    uint64_t sum, salt;
+    if (n < 96) return;
+    memcpy(&size, p + 12, sizeof size);
+    if (size > n || size < 96) return;
+    sum = aa_digest_bytes(p, size - 8).lo;
+    memcpy(p + size - 8, &sum, sizeof sum);
+    salt = aa_digest_bytes(p, size).lo;
+    for (size_t at = size; n - at >= 32; at += 32 + size, index++) {
+        struct { uint64_t salt; unsigned char frame[32]; aa_digest payload; } all = {.salt = salt};
+        memcpy(&size, p + at + 12, sizeof size);
+        if (size > n - at - 32) return;
+        memcpy(p + at + 8, &index, sizeof index);
+        memcpy(all.frame, p + at, 24);
+        all.payload = aa_digest_bytes(p + at + 32, size);
+        sum = aa_digest_bytes(&all, sizeof all).lo;
+        memcpy(p + at + 24, &sum, sizeof sum);
+    }
+}
+
+/* Of the little net, to be replayed where its settings are of a modest size: what a run takes is
+ * for its user to choose. The net itself is made outside of the limit. */
+static void use_ledger(const char *path) {
+    static zonet net;
+    aa_ledger_reader r;
+    aa_ledger_summary s;
+    aa_zo *z;
+    aa_err err = {0};
+    if (!net.cpu) {
+        aa_heap_limit(0);
+        zonet_open(&net, 1, AA_ISA_AUTO, true);
+    }
+    (void)!aa_ledger_verify(path, &s, &err);
+    err = (aa_err){0};
+    if (aa_ledger_open(&r, path, &err)) return;
+    const aa_zo_config c = r.header.config;
+    aa_ledger_reader_close(&r);
+    if (c.streams * c.groups > 256 || c.estimate > 64) return;
+    if (aa_zo_open(&z, &c, &net.objective, net.cpu, &err)) return;
+    zonet_reset(&net);
+    (void)!aa_zo_replay(z, path, NULL, NULL, &err);
+    aa_zo_close(z);
+}
+
+static void read_ledger(const char *path) {
+    aa_sys_map map;
+    aa_err err = {0};
+    use_ledger(path);
+    aa_assert(!aa_map_open(&map, path, &err));
+    unsigned char *copy = map.size_bytes ? aa_heap_alloc(map.size_bytes, 1) : NULL;
+    const size_t n = map.size_bytes;
+    if (copy) memcpy(copy, map.data, n);
+    aa_sys_map_close(&map);
+    if (!copy) return;
+    seal_ledger(copy, n);
+    (void)remove(path);
+    FILE *f = fopen(path, "wb");
+    aa_assert(f && fwrite(copy, 1, n, f) == n && !fclose(f));
+    aa_heap_free(copy);
+    use_ledger(path);
+}
+
 const fuzz_target fuzz_targets[] = {
     {"safetensors", "model.safetensors", read_safetensors},
     {"gguf", "model.gguf", read_model},
@@ -242,6 +311,7 @@ const fuzz_target fuzz_targets[] = {
     {"peft", "adapter_config.json", read_peft},
     {"peft_weights", "adapter_model.safetensors", read_peft_weights},
     {"adapter", "adapter.gguf", read_adapter},       /* or a sidecar: the contents tell */
+    {"ledger", "run.ledger", read_ledger},
     {0}};
 
 const fuzz_target *fuzz_find(const char *name) {

@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "convert/adapter.h"
 #include "data/tokens.h"
+#include "zo/ledger.h"
 #include "fuzz/targets.h"
 #include "support/check.h"
 
@@ -70,12 +71,20 @@ static void seeds_are_good(void **state) {
         aa_source_close(s);
         aa_heap_free(path);
     }
-    static const char *const tokens[] = {"raw.bin", "llmc-u16.bin", "llmc-u32.bin", "ours.tok"};
+    static const char *const tokens[] = {"raw.bin", "llmc-u16.bin", "llmc-u32.bin", "ours.tok",
+                                         "examples.tok"};
     for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
         aa_tokens k;
         char *path = aa_heap_printf(AA_TEST_DIR "/fuzz/seeds/tokens/%s", tokens[i]);
         check_ok(aa_tokens_open(&k, path, 300, 0, true, &err));
         aa_tokens_close(&k);
+        aa_heap_free(path);
+    }
+    static const char *const ledgers[] = {"auto", "p-gap", "hizoo", "pool", "guard"};
+    for (size_t i = 0; i < sizeof ledgers / sizeof *ledgers; i++) {
+        aa_ledger_summary s;
+        char *path = aa_heap_printf(AA_TEST_DIR "/fuzz/seeds/ledger/%s.ledger", ledgers[i]);
+        check_ok(aa_ledger_verify(path, &s, &err));
         aa_heap_free(path);
     }
 }

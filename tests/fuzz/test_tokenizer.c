@@ -224,7 +224,7 @@ static void test_token_files(void **state) {
         aa_text_printf(&text, "{\"text\":\"document %d\",\"n\":%d}\n", i, i);
     put(source, text.data, text.len);
     check_ok(aa_tokenizer_new_bytes(&t, &err));
-    check_ok(aa_tokenize(source, t, NULL, path, NULL, NULL, &err));
+    check_ok(aa_tokenize(source, t, NULL, path, NULL, &err));
     aa_sys_map map;
     check_ok(aa_map_open(&map, path, &err));
     aa_text good = {0};

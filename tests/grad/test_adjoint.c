@@ -42,7 +42,7 @@ static void linear(void **state) {
     (void)state;
     fill("w", w, OUT * IN), fill("x", x, T * IN), fill("dy", dy, T * OUT);
     aa_linear_forward(cpu, y, OUT, x, IN, T, &lin, &half);
-    aa_linear_dx(cpu, dx, IN, dy, OUT, T, &lin, 0.5, false);
+    aa_linear_dx(cpu, dx, IN, dy, OUT, T, &lin, 0.5, false, NULL);
     aa_linear_dw(cpu, &lin, dy, OUT, x, IN, T, 0.5);
     check_equal(dot(y, dy, T * OUT), dot(x, dx, T * IN));
     check_equal(dot(y, dy, T * OUT), dot(w, dw, OUT * IN));

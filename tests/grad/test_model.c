@@ -17,9 +17,16 @@ static const aa_config tied = {SHAPE, .tied = true};
 
 enum { ELEMENTS = 12, T = 8 };
 
+/* The lengths that magnitudes stand over are constants in backward. They follow the versions of A
+ * and B, of which nothing else is made: these do not rise. */
 static void move(aa_tensor *row, const double *direction, double step) {
     for (size_t i = 0; i < aa_tensor_size(row); i++) row->data[i] += step * direction[i];
-    row->version++;
+    if (row->kind != AA_KIND_LORA_A && row->kind != AA_KIND_LORA_B) row->version++;
+}
+
+/* Of the pass that has gradients, where it differs: it drops what evaluation does not. */
+static double loss_of(toy *t) {
+    return t->model.lora && t->model.lora->dropout > 0 ? toy_gradients(t, 1) : toy_loss(t);
 }
 
 static double derivative(toy *t, aa_tensor *row, const double *direction) {
@@ -30,7 +37,7 @@ static double derivative(toy *t, aa_tensor *row, const double *direction) {
     for (int i = 0; i < 4; i++) {
         move(row, direction, (at[i] - where) * h);
         where = at[i];
-        sum += weight[i] * toy_loss(t);
+        sum += weight[i] * loss_of(t);
     }
     move(row, direction, -where * h);
     return sum / (12 * h);
@@ -65,6 +72,7 @@ static double worst_error(toy *t, const double *grads, double bound) {
 
     for (size_t r = 0; r < t->model.n_tensors; r++) {
         aa_tensor *row = &t->model.tensors[r];
+        if (!row->grad) continue;
         double error = row_error(t, row, grads + (row->grad - t->model.grads));
 
         if (!(error <= bound)) fail_msg("%s: relative error %g", row->name, error);
@@ -80,6 +88,24 @@ static void check_config(const aa_config *c, const char *what) {
     toy_gradients(&t, 1);
     print_message("%-24s %.2g\n", what, worst_error(&t, t.model.grads, 1e-6));
     toy_close(&t);
+}
+
+/* In a pass that keeps everything, and in one that makes it again. */
+static void check_adapter(const aa_config *c, const aa_lora *lora, const char *what) {
+    for (int again = 0; again < 2; again++) {
+        toy t;
+
+        toy_open(&t, c, &(toy_options){.B = 2, .T = T, .head_rows = 5, .masked = true,
+                                       .lora = lora, .checkpoint = again});
+        toy_gradients(&t, 1);
+        for (size_t r = 0; r < t.model.n_tensors; r++)
+            assert_int_equal(t.model.tensors[r].grad == NULL, t.model.tensors[r].frozen);
+        double *grads = aa_arena_new(&t.arena, double, t.model.span);
+        assert_non_null(grads);
+        memcpy(grads, t.model.grads, t.model.span * sizeof *grads);
+        print_message("%-24s %.2g\n", what, worst_error(&t, grads, 1e-6));
+        toy_close(&t);
+    }
 }
 
 static void shapes(void **state) {
@@ -101,6 +127,30 @@ static void additions(void **state) {
     c = tied, c.arch = AA_ARCH_QWEN2, check_config(&c, "qwen2");
     c = plain, c.arch = AA_ARCH_QWEN3, c.head_dim = 6, check_config(&c, "qwen3");
     c = tied, c.residual_scale = 0.5, check_config(&c, "residual 1/sqrt(4)");
+}
+
+/* Ranks that differ, targets that are missing, a scale of its own for each. */
+static void adapters(void **state) {
+    aa_lora_site site[2 * AA_TARGET_COUNT] = {{0}};
+    aa_config c;
+
+    (void)state;
+    for (int i = 0; i < 2 * AA_TARGET_COUNT; i++)
+        site[i] = (aa_lora_site){(size_t)(i * 5 % 4), 1 + i % 3};
+    c = plain, c.qkv_bias = c.out_bias = c.mlp_bias = true;
+    check_adapter(&c, &(aa_lora){.site = site}, "LoRA");
+    c = tied, c.residual_scale = 0.5;
+    check_adapter(&c, &(aa_lora){.site = site, .norms = true, .embedding = true},
+                  "LoRA, norms, embedding");
+    c = plain, c.arch = AA_ARCH_QWEN3, c.head_dim = 6;
+    check_adapter(&c, &(aa_lora){.site = site, .freeze_a = true, .head = true}, "LoRA-FA, head");
+    check_adapter(&c, &(aa_lora){.site = site, .dora = true, .norms = true}, "DoRA, q/k norms");
+    c = plain, c.qkv_bias = c.out_bias = c.mlp_bias = true;
+    check_adapter(&c, &(aa_lora){.site = site, .dora = true, .rslora = true}, "DoRA, biases");
+    c = tied, c.residual_scale = 0.5;
+    check_adapter(&c, &(aa_lora){.site = site, .dora = true, .embedding = true}, "DoRA, tied");
+    check_adapter(&c, &(aa_lora){.site = site, .dropout = 0.3, .seed = 9, .norms = true},
+                  "dropout");
 }
 
 static void low_rank_heads(void **state) {
@@ -144,6 +194,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shapes),
         cmocka_unit_test(additions),
+        cmocka_unit_test(adapters),
         cmocka_unit_test(low_rank_heads),
         cmocka_unit_test(rope_scalings),
         cmocka_unit_test(wrong_kv_mapping_is_noticed),

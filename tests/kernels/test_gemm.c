@@ -129,7 +129,7 @@ static void check_backward(aa_cpu *cpu, shape s, bool accumulate) {
     aa_real scale = accumulate ? AA_R(0.3) : 1, *dx = copy_of(f.x, s.T * f.ldx);
     aa_real *old_dw = copy_of(f.weight[0].grad, s.n_out * s.n_in),
             *old_db = copy_of(f.bias[0].grad, s.n_out);
-    aa_linear_dx(cpu, dx, f.ldx, f.dy, f.ldy, s.T, &f.lin, scale, accumulate);
+    aa_linear_dx(cpu, dx, f.ldx, f.dy, f.ldy, s.T, &f.lin, scale, accumulate, NULL);
     for (size_t t = 0; t < s.T; t++)
         for (size_t i = 0; i < s.n_in; i++) {
             dot d = dot_of(f.dy + t * f.ldy, 1, f.weight[0].data + i, s.n_in, s.n_out);
@@ -206,7 +206,7 @@ static void compute(aa_cpu *cpu, fixture *f, results *r, size_t begin, size_t en
     aa_linear_forward(cpu, r->y + begin * f->ldy, f->ldy, f->x + begin * f->ldx, f->ldx, T, &f->lin,
                       &e);
     aa_linear_dx(cpu, r->dx + begin * f->ldx, f->ldx, f->dy + begin * f->ldy, f->ldy, T, &f->lin,
-                 AA_R(0.7), false);
+                 AA_R(0.7), false, NULL);
     aa_linear_dw(cpu, &f->lin, f->dy + begin * f->ldy, f->ldy, f->x + begin * f->ldx, f->ldx, T,
                  AA_R(0.7));
 }

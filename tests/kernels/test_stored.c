@@ -93,6 +93,22 @@ static void check_map(stored_map *m, aa_cpu *cpu, size_t T, const aa_real *x, co
         }
 }
 
+/* dx = dy W from rows in a file, whole blocks at a time, to the bits of dy W from their values. */
+static void check_dx(stored_map *m, aa_cpu *cpu, size_t T, const aa_real *dy) {
+    const size_t K = m->lin.n_in, N = m->lin.n_out;
+    aa_real *values = zeros(N * K), *want = zeros(T * K), *got = zeros(T * K);
+    aa_tensor floats = {.rows = N, .cols = K, .data = values};
+    const aa_linear lin = {.weight = &floats, .n_parts = 1, .n_out = N, .n_in = K};
+    for (size_t i = 0; i < N * K; i++) values[i] = m->values[i];
+    point(m, false);
+    aa_linear_dx(cpu, want, K, dy, N, T, &lin, AA_R(0.5), false, NULL);
+    aa_linear_dx(cpu, got, K, dy, N, T, &m->lin, AA_R(0.5), false, NULL);
+    same_bits("dx", got, want, T * K);
+    aa_heap_free(values);
+    aa_heap_free(want);
+    aa_heap_free(got);
+}
+
 /* Every type, in maps of three parts; few and many rows, with epilogue and without; any number of
  * threads gives the same bits, and integers do so for a row alone. */
 static void test_types(void **state) {
@@ -131,6 +147,7 @@ static void test_types(void **state) {
                 for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
                     check_map(&m, cpu, counts[i], x, res, y, i % 2);
                 check_map(&m, cpu, MAX_T, x, res, y, false);
+                if (sizeof(aa_real) == sizeof(float)) check_dx(&m, cpu, counts[c % 3], res);
                 check_map(&m, more, MAX_T, x, res, again, false);
                 same_bits("threads", again, y, MAX_T * N);
                 check_map(&m, more, 1, x, res, again, false);

@@ -72,6 +72,7 @@ static void check_gemm_tile(pair k) {
                              .ldc = LDC,
                              .from_zero = form % 4 == 1,
                              .scale = AA_R(0.7),
+                             .gain = form & 2 ? s.y + 17 : NULL,
                              .bias = form & 1 ? s.y + 3 : NULL,
                              .residual = form & 2 ? s.z + 5 : NULL,
                              .ld_residual = 33};
@@ -155,7 +156,8 @@ static void check_bf16_tile(pair k) {
                 aa_tile t = {.mr = mr, .nr = nr, .kc = N_PAIRS, .a = rows, .a_row = N_PAIRS,
                              .a_k = 1, .b = panel_got, .c = s.b + 7, .ldc = LDC,
                              .from_zero = form & 1, .y = form < 2 ? NULL : s.b + 4001, .ldy = LDC,
-                             .scale = AA_R(0.5), .bias = form & 2 ? s.y + 3 : NULL,
+                             .scale = AA_R(0.5), .gain = form & 4 ? s.y + 17 : NULL,
+                             .bias = form & 2 ? s.y + 3 : NULL,
                              .residual = form & 4 ? s.z + 5 : NULL, .ld_residual = 33};
                 k.got->bf16_tile(&t);
                 t.b = panel_ref;
@@ -278,6 +280,24 @@ static void check_rmsnorm_dw(pair k) {
             k.ref->rmsnorm_dw(s.a + 1, s.x + 1, n + 2, s.y + 1, n, s.z + 1, step, 6, n);
             k.got->rmsnorm_dw(s.b + 1, s.x + 1, n + 2, s.y + 1, n, s.z + 1, step, 6, n);
             compare("rmsnorm_dw", &s, 0, 8 * REAL_EPS * 60);
+        }
+    end(&s);
+}
+
+static void check_magnitude_row(pair k) {
+    space s = begin();
+    EACH_SIZE(n)
+        for (int form = 0; form < 4; form++) {
+            const aa_magnitude_row m = {s.x + 2, s.y + 3, s.z + 4};
+            const aa_real *residual = form & 1 ? s.fresh + 5 : NULL;
+            if (2 * n + 2 > SPACE) continue;
+            restart(&s);
+            for (int got = 0; got < 2; got++) {
+                aa_real *out = got ? s.b : s.a, *du = out + n + 2;
+                (got ? k.got : k.ref)->magnitude_row(out + 1, du, form & 2 ? du : s.z + 1, s.x + 1,
+                                                     residual, &m, n);
+            }
+            compare("magnitude_row", &s, 0, 8 * REAL_EPS * 8);
         }
     end(&s);
 }
@@ -484,6 +504,55 @@ static void check_read_probe(pair k) {
     end(&s);
 }
 
+/* ---- directions: the same bits in every set -------------------------------------------------- */
+
+static void check_philox(pair k) {
+    static uint32_t ref[4 * 200 + 1], got[4 * 200 + 1];
+    const uint32_t ctr[4] = {0xfffffff0u, 0x01abcdefu, 7, 0xffffffffu},
+                   key[2] = {0xdeadbeefu, 0x12345678u};
+    for (size_t n = 0; n <= 200; n++) {
+        memset(ref, 0, sizeof ref);
+        memset(got, 0, sizeof got);
+        k.ref->philox(ref, ctr, key, n);
+        k.got->philox(got, ctr, key, n);
+        assert_memory_equal(ref, got, sizeof ref);
+    }
+}
+
+static void check_sign_expand(pair k) {
+    space s = begin();
+    unsigned char bits[256];
+    for (size_t i = 0; i < sizeof bits; i++) bits[i] = (unsigned char)(i * 2654435761u >> 9);
+    EACH_SIZE(n)
+        for (size_t bit = 0; bit < 130; bit += 13)
+            for (int form = 0; form < 3; form++) {
+                restart(&s);
+                for (int which = 0; which < 2; which++) {
+                    aa_real *y = (which ? s.b : s.a) + 1;
+                    (which ? k.got : k.ref)
+                        ->sign_expand(y, form == 0 ? NULL : form == 1 ? s.x + 1 : y, AA_R(0.3),
+                                      AA_R(0.7), bits, bit, n);
+                }
+                same_bits("sign_expand", s.b, s.a, SPACE);
+            }
+    end(&s);
+}
+
+static void check_sign_sum(pair k) {
+    enum { STEP = 140 };
+    space s = begin();
+    unsigned char bits[20 * STEP];
+    for (size_t i = 0; i < sizeof bits; i++) bits[i] = (unsigned char)(i * 2654435761u >> 11);
+    EACH_SIZE(n)
+        for (size_t terms = 0; terms <= 19; terms += terms < 3 ? 1 : 8) {
+            restart(&s);
+            k.ref->sign_sum(s.a + 1, bits, STEP, s.x + 1, terms, n);
+            k.got->sign_sum(s.b + 1, bits, STEP, s.x + 1, terms, n);
+            same_bits("sign_sum", s.b, s.a, SPACE);
+        }
+    end(&s);
+}
+
 /* ---- stored weights -------------------------------------------------------------------------- */
 
 enum { FILE_BYTES = 1 << 16 };
@@ -680,6 +749,7 @@ static void check_int8_tile_at(pair k, space *s, const int8_t *w, size_t n, size
             fill_panel(k.got, got, w, s->y, nr, n, groups);
             aa_int8_tile t = {.t = {.mr = mr, .nr = nr, .ldc = 70, .from_zero = form & 1,
                                     .ldy = 70, .scale = AA_R(0.7),
+                                    .gain = form & 2 ? s->y + 17 : NULL,
                                     .bias = form & 2 ? s->y + 3 : NULL,
                                     .residual = form & 2 ? s->z + 5 : NULL, .ld_residual = 33},
                               .group = group, .n_groups = groups,

@@ -89,7 +89,7 @@ static void linear_maps_agree(void **state) {
 
         fill_operands(&p), fill_operands(&q);
         aa_linear lin = map_of(&p, &w, &b, biased), other = map_of(&q, &w2, &b2, biased);
-        aa_linear_dx(cpu, p.dx, ldx, p.y, ld, T, &lin, 0.5f, biased);
+        aa_linear_dx(cpu, p.dx, ldx, p.y, ld, T, &lin, 0.5f, biased, NULL);
         check_ok(aa_blas_linear_dx(blas, q.dx, ldx, q.y, ld, T, &other, 0.5f, biased, &err));
         check_near_f32("dx", q.dx, p.dx, T * ldx, 0, OUT * FLT_EPSILON);
         aa_linear_dw(cpu, &lin, p.y, ld, p.x, ldx, T, 0.5f);

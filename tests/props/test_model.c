@@ -99,7 +99,7 @@ static void a_sequence_does_not_see_its_batch(void **state) {
         toy_loss(&t);
         float *together = copy(t.loss, t.N * sizeof(float));
         for (size_t b = 0; b < t.B; b++) {
-            aa_batch one = {1, T, t.ids + b * T, t.targets + b * T};
+            aa_batch one = {.B = 1, .T = T, .ids = t.ids + b * T, .targets = t.targets + b * T};
 
             check_ok(aa_model_loss(&t.model, &t.backend, t.eval, &one, alone, &err));
             check_same_bits("alone", alone, together + b * T, sizeof alone);
@@ -107,6 +107,43 @@ static void a_sequence_does_not_see_its_batch(void **state) {
         toy_gradients(&t, 4);
         check_same_bits("training pass", t.loss, together, t.N * sizeof(float));
         free(together);
+        toy_close(&t);
+    }
+}
+
+/* Sequences of different lengths, in one pass or each in its own: losses, and what two updates
+ * leave in the gradients. */
+static void lengths_of_sequences_leave_the_same_bits(void **state) {
+    static const int32_t start[] = {0, 1, 4, 23, 30, 49, 53, 72, 76};
+    enum { N = 8, ROWS = 76 };
+
+    (void)state;
+    for_each_isa(isa) for (size_t i = 0; i < N_CONFIGS; i++) {
+        const toy_options o = {.isa = isa, .threads = 3, .B = 4, .T = T, .masked = true};
+        aa_err err = {0};
+        float alone[ROWS];
+        toy t;
+
+        toy_open(&t, configs[i], &o);
+        aa_batch all = {.B = N, .T = T, .ids = t.ids, .targets = t.targets, .start = start};
+        check_ok(aa_model_loss_and_grad(&t.model, &t.backend, t.train, &all, t.loss, 1, &err));
+        aa_model_finish_grads(&t.model, t.cpu);
+        float *grads = copy(t.model.grads, t.model.span * sizeof(float));
+        check_ok(aa_model_loss(&t.model, &t.backend, t.eval, &all, alone, &err));
+        check_same_bits("evaluation", alone, t.loss, sizeof alone);
+
+        aa_zero(t.cpu, t.model.grads, t.model.span);
+        for (size_t b = 0; b < N; b++) {
+            aa_batch one = {.B = 1, .T = (size_t)(start[b + 1] - start[b]),
+                            .ids = t.ids + start[b], .targets = t.targets + start[b]};
+
+            check_ok(aa_model_loss_and_grad(&t.model, &t.backend, t.train, &one, alone + start[b],
+                                            1, &err));
+        }
+        aa_model_finish_grads(&t.model, t.cpu);
+        check_same_bits("alone", alone, t.loss, sizeof alone);
+        check_same_bits("gradients", t.model.grads, grads, t.model.span * sizeof(float));
+        free(grads);
         toy_close(&t);
     }
 }
@@ -393,8 +430,10 @@ static void a_backend_takes_over_what_it_offers(void **state) {
 /* ---- what is refused ------------------------------------------------------------------------- */
 
 static void refusals(void **state) {
-    const aa_batch bad_id = {1, 2, (const int32_t[]){5, 101}, (const int32_t[]){1, 1}};
-    const aa_batch bad_target = {1, 2, (const int32_t[]){5, 6}, (const int32_t[]){-1, 101}};
+    const aa_batch bad_id = {.B = 1, .T = 2, .ids = (const int32_t[]){5, 101},
+                             .targets = (const int32_t[]){1, 1}};
+    const aa_batch bad_target = {.B = 1, .T = 2, .ids = (const int32_t[]){5, 6},
+                                 .targets = (const int32_t[]){-1, 101}};
     const int32_t negative = -1;
     float logits[101];
     aa_err err = {0};
@@ -418,7 +457,7 @@ static void refusals(void **state) {
                      AA_EUSAGE);
     assert_int_equal(kv.len, 2);
     t.model.lookup.max_tokens = 1;
-    const aa_batch two = {1, 2, t.ids, t.targets};
+    const aa_batch two = {.B = 1, .T = 2, .ids = t.ids, .targets = t.targets};
     assert_int_equal(aa_model_loss_and_grad(&t.model, &t.backend, t.train, &two, t.loss, 1, NULL),
                      AA_EINTERNAL);
     t.backend.wait = broken;
@@ -432,6 +471,7 @@ int main(void) {
         cmocka_unit_test(threads_leave_the_same_bits),
         cmocka_unit_test(chunks_and_packing_leave_the_same_bits),
         cmocka_unit_test(a_sequence_does_not_see_its_batch),
+        cmocka_unit_test(lengths_of_sequences_leave_the_same_bits),
         cmocka_unit_test(the_past_does_not_see_the_future),
         cmocka_unit_test(reading_in_parts_equals_one_pass),
         cmocka_unit_test(lookups_kept_apart_add_up),

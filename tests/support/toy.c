@@ -44,7 +44,8 @@ void toy_tokens(int32_t *ids, int32_t *targets, size_t n, int64_t vocab, bool ma
 void toy_open(toy *out, const aa_config *c, const toy_options *o) {
     aa_err err = {0};
     aa_config config = *c;
-    unsigned parts = AA_MODEL_GRADS | (o->unpacked ? 0u : (unsigned)AA_MODEL_PACKED);
+    unsigned parts =
+        AA_MODEL_GRADS | (o->unpacked || o->lora ? 0u : (unsigned)AA_MODEL_PACKED);
     toy *t = out;
 
     *t = (toy){.B = o->B, .T = o->T, .N = o->B * o->T};
@@ -53,10 +54,12 @@ void toy_open(toy *out, const aa_config *c, const toy_options *o) {
     aa_backend_cpu(&t->backend, t->cpu);
     aa_arena_init(&t->arena, "toy");
     check_ok(
-        aa_model_init(&t->model, &config, parts, o->T > 64 ? o->T : 64, t->cpu, &t->arena, &err));
+        aa_model_init_lora(&t->model, &config, o->lora, parts, o->T > 64 ? o->T : 64, t->cpu,
+                           &t->arena, &err));
     if (!o->no_lookup) check_ok(aa_model_lookup_init(&t->model, t->N, &t->arena, &err));
-    check_ok(aa_activations_new(&t->train, &t->model, AA_PASS_TRAIN, o->B, o->T, o->head_rows,
-                                &t->arena, &err));
+    check_ok(aa_activations_new(&t->train, &t->model,
+                                o->checkpoint ? AA_PASS_CHECKPOINT : AA_PASS_TRAIN, o->B, o->T,
+                                o->head_rows, &t->arena, &err));
     check_ok(aa_activations_new(&t->eval, &t->model, AA_PASS_EVAL, o->B, o->T, o->head_rows,
                                 &t->arena, &err));
     t->ids = aa_arena_new(&t->arena, int32_t, t->N);
@@ -85,7 +88,8 @@ double toy_gradients(toy *t, size_t step) {
     aa_zero(t->cpu, t->model.grads, t->model.span);
     for (size_t b = 0; b < t->B; b += step) {
         size_t n = b * t->T;
-        aa_batch part = {t->B - b < step ? t->B - b : step, t->T, t->ids + n, t->targets + n};
+        aa_batch part = {.B = t->B - b < step ? t->B - b : step, .T = t->T, .ids = t->ids + n,
+                         .targets = t->targets + n, .update = 5, .first = n};
 
         check_ok(
             aa_model_loss_and_grad(&t->model, &t->backend, t->train, &part, t->loss + n, 1, &err));
@@ -96,7 +100,7 @@ double toy_gradients(toy *t, size_t step) {
 
 double toy_loss(toy *t) {
     aa_err err = {0};
-    aa_batch all = {t->B, t->T, t->ids, t->targets};
+    aa_batch all = {.B = t->B, .T = t->T, .ids = t->ids, .targets = t->targets};
 
     check_ok(aa_model_loss(&t->model, &t->backend, t->eval, &all, t->loss, &err));
     return sum(t);

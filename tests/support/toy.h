@@ -5,7 +5,7 @@
 #ifndef AA_TESTS_TOY_H
 #define AA_TESTS_TOY_H
 
-#include "model/model.h"
+#include "model/lora.h"
 
 typedef struct toy {
     aa_arena arena;
@@ -23,6 +23,8 @@ typedef struct toy_options {
     int threads;                          /* 0 counts as 1 */
     size_t B, T, head_rows;
     bool unpacked, no_lookup, masked;
+    bool checkpoint;                      /* the training pass keeps only what enters the blocks */
+    const aa_lora *lora;
 } toy_options;
 
 /* Resolves the config, lays out, fills. Fails the test when anything fails. */

@@ -61,7 +61,7 @@ static void test_answers(void **state) {
     aa_tokenizer *t = bytes();
     aa_chat *c = NULL;
     aa_text out = {0};
-    aa_chat_span span[3];
+    aa_span span[3];
     aa_chat_options o = {.answers = span};
     int32_t ids[2];
     check_ok(aa_chat_new(&c, CHATML, t, &err));

@@ -1,4 +1,5 @@
 /* convert: models of any source as Hugging Face directories. */
+#include <signal.h>
 #include <stdlib.h>
 #include "base/file.h"
 #include "base/json.h"
@@ -138,7 +139,6 @@ static void test_quantised(void **state) {
     assert_int_equal(aa_hf_convert(path, from, &q8, &err), AA_EUNSUPPORTED);
     assert_non_null(strstr(err.message, "GGUF"));
     assert_false(is_there(check_temp_dir(), "refused"));
-    assert_false(is_there(check_temp_dir(), "refused.tmp"));
     aa_heap_free(path);
     aa_source_close(from), aa_source_close(gguf), aa_source_close(s);
 }
@@ -183,11 +183,54 @@ static void test_never_half(void **state) {
     aa_source_close(from);
 }
 
+static int note_remains(void *ctx, const char *name) {
+    *(bool *)ctx |= strncmp(name, "gone", 4) == 0;
+    return 0;
+}
+
+static void test_interrupted(void **state) {
+    (void)state;
+    aa_source *from = model_source(&model_base);
+    char *path = model_path("gone");
+    aa_convert_options o = {.type = AA_TYPE_COUNT, .stoppable = true};
+    aa_err err = {0};
+    bool remains = false;
+
+    aa_sys_interrupt_install();
+    assert_int_equal(raise(SIGINT), 0);
+    assert_int_equal(aa_hf_convert(path, from, &o, &err), AA_EINTERRUPTED);
+    assert_int_equal(aa_sys_list_dir(check_temp_dir(), note_remains, &remains), 0);
+    assert_false(remains);
+    o.stoppable = false, err = (aa_err){0};              /* as a run's last checkpoint is written */
+    check_ok(aa_hf_convert(path, from, &o, &err));
+    aa_sys_interrupt_release();
+    aa_heap_free(path);
+    aa_source_close(from);
+}
+
+/* A directory of somebody else is not taken for a temporary, and OUT/ is OUT. */
+static void test_names(void **state) {
+    (void)state;
+    aa_source *from = model_source(&model_base);
+    char *theirs = model_path("named.tmp"), *slash = model_path("named/");
+    char *file = aa_path_join(theirs, "precious");
+    aa_err err = {0};
+
+    check_ok(aa_make_dirs(theirs, &err));
+    check_ok(aa_file_write(file, "x", 1, &err));
+    check_ok(aa_hf_convert(slash, from, &keep, &err));
+    assert_true(is_there(theirs, "precious"));
+    assert_true(is_there(slash, "model.safetensors"));
+    aa_heap_free(theirs), aa_heap_free(slash), aa_heap_free(file);
+    aa_source_close(from);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trips), cmocka_unit_test(test_shards),
         cmocka_unit_test(test_types),       cmocka_unit_test(test_quantised),
         cmocka_unit_test(test_companions),  cmocka_unit_test(test_never_half),
+        cmocka_unit_test(test_interrupted), cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests_name("unit_convert", tests, NULL, NULL);
 }

@@ -71,6 +71,31 @@ static void commit_replaces(void **state) {
     target_is("", 0);
 }
 
+/* What is not committed goes with a process that a signal ends. */
+static void signals_leave_nothing(void **state) {
+    (void)state;
+    static const struct { bool flag; int first, second, status; } rows[] = {
+        {false, SIGTERM, 0, SIGTERM}, {false, SIGINT, 0, SIGINT}, {true, SIGINT, SIGINT, 130 << 8}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        fflush(NULL);
+        pid_t pid = fork();
+        if (!pid) {
+            aa_outfile *f;
+            aa_sys_end_tidily();
+            if (rows[i].flag) aa_sys_interrupt_install();
+            if (aa_outfile_open(&f, path, NULL)) _exit(1);
+            aa_outfile_write(f, "new", 3);
+            raise(rows[i].first);
+            if (rows[i].second) raise(rows[i].second);
+            _exit(2);
+        }
+        int status;
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, rows[i].status);
+        target_is("old", 3);
+    }
+}
+
 static void abort_keeps(void **state) {
     (void)state;
     aa_err err = {0};
@@ -140,7 +165,8 @@ static void impossible_targets(void **state) {
     assert_non_null(strstr(err.message, "not a regular file"));
     err = (aa_err){0};
     assert_int_equal(aa_file_write("/nowhere/at/all", "x", 1, &err), AA_ENOTFOUND);
-    assert_non_null(strstr(err.message, "cannot write '/nowhere/at/all': "));
+    assert_non_null(strstr(err.message, "cannot write '/nowhere/at/all': there is no directory "
+                                        "'/nowhere/at'"));
     assert_null(f);
     if (geteuid() == 0) return; /* whom no directory is closed to */
     err = (aa_err){0};
@@ -248,7 +274,7 @@ int main(void) {
         WITH_TARGET(large_writes),       WITH_TARGET(full_disk_keeps_the_old),
         WITH_TARGET(impossible_targets), WITH_TARGET(leftovers_do_not_matter),
         WITH_TARGET(reading_explains),   WITH_TARGET(paths_join),
-        WITH_TARGET(sweep_takes_only_the_abandoned),
+        WITH_TARGET(sweep_takes_only_the_abandoned), WITH_TARGET(signals_leave_nothing),
     };
     return cmocka_run_group_tests_name("unit_file", tests, NULL, NULL);
 }

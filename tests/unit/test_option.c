@@ -130,6 +130,8 @@ static void amounts(void **state) {
                 {"2Mtok", {2e6, AA_UNIT_TOKENS}},
                 {"3ktokens", {3e3, AA_UNIT_TOKENS}},
                 {"1e13flop", {1e13, AA_UNIT_FLOP}},
+                {"1epoch", {1, AA_UNIT_EPOCHS}},
+                {"2.5epochs", {2.5, AA_UNIT_EPOCHS}},
                 {"0", {0, AA_UNIT_NONE}},
                 {"0s", {0, AA_UNIT_NONE}}};
     aa_amount a = {5, AA_UNIT_STEPS};

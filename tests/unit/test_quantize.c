@@ -60,7 +60,7 @@ static void test_edges(void **state) {
     (void)state;
     static unsigned char bytes[MOST_BYTES];
     static float x[N], y[N];
-    static const float values[] = {0, 1, -1, 1e-7f, -1e-30f, 1e4f, -3e4f};
+    static const float values[] = {0, 1, -1, 1e-7f, -1e-30f, 1e-39f, -1e-44f, 1e4f, -3e4f};
 
     for (size_t v = 0; v < sizeof values / sizeof *values; v++)
         for (int alone = 0; alone < 2; alone++)

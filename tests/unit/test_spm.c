@@ -329,11 +329,38 @@ static void test_refusals(void **state) {
     }
 }
 
+/* A line feed inside a piece is no place to cut a text for several threads. */
+static void threads_change_nothing(void **state) {
+    enum { N = 200000 };
+    (void)state;
+    static vocab m;
+    aa_err err = {0};
+    aa_ids one = {0}, many = {0};
+    aa_pool *pool;
+    char *text = aa_heap_alloc(N, 2);
+    start(&m);
+    add(&m, "a", -1, AA_TOKEN_NORMAL);
+    add(&m, "\n", -2, AA_TOKEN_NORMAL);
+    add(&m, "a\n", -3, AA_TOKEN_NORMAL);
+    aa_tokenizer *t = made(&m);
+    for (size_t i = 0; i < N; i++) memcpy(text + 2 * i, "a\n", 2);
+    check_ok(aa_pool_new(&pool, 2, &err));
+    check_ok(aa_encode(t, text, 2 * N, AA_ENCODE_PLAIN, &one, &err));
+    check_ok(aa_encode_parallel(t, pool, text, 2 * N, AA_ENCODE_PLAIN, &many, &err));
+    assert_int_equal(many.len, one.len);
+    assert_memory_equal(many.data, one.data, one.len * sizeof *one.data);
+    aa_pool_free(pool);
+    aa_tokenizer_free(t);
+    aa_ids_release(&one), aa_ids_release(&many);
+    aa_heap_free(text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_encoding), cmocka_unit_test(test_decoding),
         cmocka_unit_test(test_scores),   cmocka_unit_test(test_forms),
         cmocka_unit_test(test_byte_level), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(threads_change_nothing),
     };
     return cmocka_run_group_tests_name("unit_spm", tests, NULL, NULL);
 }

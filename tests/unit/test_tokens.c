@@ -197,8 +197,9 @@ static void test_round_trip(void **state) {
     aa_pool *pool = NULL;
     check_ok(aa_pool_new(&pool, 3, &err));
     aa_tokenize_progress last = {0};
-    check_ok(aa_tokenize(source, tok, NULL, one, on_progress, &last, &err));
-    check_ok(aa_tokenize(source, tok, pool, three, NULL, NULL, &err));
+    const aa_tokenize_options o = {.progress = on_progress, .ctx = &last};
+    check_ok(aa_tokenize(source, tok, NULL, one, &o, &err));
+    check_ok(aa_tokenize(source, tok, pool, three, NULL, &err));
     assert_int_equal(last.done_bytes, t.len);
     size_t n, m;
     char *a = read_all(one, &n), *b = read_all(three, &m);
@@ -260,7 +261,7 @@ static void test_small_corpora(void **state) {
             aa_text_printf(&t, "{\"text\":\"document %d of %d\"}\n", i, docs);
         put(source, t.data, t.len);
         aa_text_release(&t);
-        check_ok(aa_tokenize(source, tok, NULL, out, NULL, NULL, &err));
+        check_ok(aa_tokenize(source, tok, NULL, out, NULL, &err));
         aa_tokens k;
         check_ok(aa_tokens_open(&k, out, 0, -1, true, &err));
         size_t parts[AA_PART_COUNT] = {0};
@@ -270,7 +271,7 @@ static void test_small_corpora(void **state) {
         aa_tokens_close(&k);
     }
     put_text(source, "");
-    assert_int_equal(aa_tokenize(source, tok, NULL, out, NULL, NULL, &err), AA_EFORMAT);
+    assert_int_equal(aa_tokenize(source, tok, NULL, out, NULL, &err), AA_EFORMAT);
     assert_non_null(strstr(err.message, "give a text file"));
     aa_tokens k;
     err = (aa_err){0};
@@ -299,7 +300,7 @@ static void test_damaged(void **state) {
     aa_tokenizer *tok = bytes();
     char *source = path_of("d.jsonl"), *path = path_of("d.tok");
     put_text(source, "{\"text\":\"alpha\"}\n{\"text\":\"beta\"}\n{\"text\":\"gamma\"}\n");
-    check_ok(aa_tokenize(source, tok, NULL, path, NULL, NULL, &err));
+    check_ok(aa_tokenize(source, tok, NULL, path, NULL, &err));
     size_t n;
     char *good = read_all(path, &n), *bad = aa_heap_alloc(n, 1);
     for (size_t cut = 0; cut < n; cut += 1 + cut / 16) { /* truncated anywhere */

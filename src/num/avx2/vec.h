@@ -86,6 +86,32 @@ static inline void v_to_int8(int8_t *p, vec x) {
     _mm_storel_epi64((__m128i *)(void *)p, _mm_packs_epi16(words, words));
 }
 
+typedef __m256i uvec;
+static inline vec v_flip(vec x, uint32_t bits) {
+    __m256i each = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128),
+            set = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)bits), each), each);
+    return _mm256_xor_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(set, 31)));
+}
+static inline uvec u_set1(uint32_t x) { return _mm256_set1_epi32((int)x); }
+static inline uvec u_index(void) { return _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7); }
+static inline uvec u_add(uvec a, uvec b) { return _mm256_add_epi32(a, b); }
+static inline uvec u_xor(uvec a, uvec b) { return _mm256_xor_si256(a, b); }
+static inline void u_mul(uvec a, uvec b, uvec *high, uvec *low) {
+    __m256i even = _mm256_mul_epu32(a, b),
+            odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32));
+    *low = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+    *high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+}
+static inline void u_store_blocks(uint32_t *p, uvec c0, uvec c1, uvec c2, uvec c3) {
+    __m256i a = _mm256_unpacklo_epi32(c0, c1), b = _mm256_unpackhi_epi32(c0, c1),
+            c = _mm256_unpacklo_epi32(c2, c3), d = _mm256_unpackhi_epi32(c2, c3);
+    __m256i *out = (__m256i *)(void *)p;
+    _mm256_storeu_si256(out, _mm256_unpacklo_epi64(a, c));
+    _mm256_storeu_si256(out + 1, _mm256_unpackhi_epi64(a, c));
+    _mm256_storeu_si256(out + 2, _mm256_unpacklo_epi64(b, d));
+    _mm256_storeu_si256(out + 3, _mm256_unpackhi_epi64(b, d));
+}
+
 static inline wide w_zero(void) { return _mm256_setzero_pd(); }
 static inline wide w_low(vec a) { return _mm256_cvtps_pd(_mm256_castps256_ps128(a)); }
 static inline wide w_high(vec a) { return _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)); }

@@ -59,6 +59,35 @@ static inline void v_to_int8(int8_t *p, vec x) {    /* integers of that range */
     _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
 }
 
+/* Signs: lane j of x changes its sign where bit j is set. Unsigned lanes, and their products in two
+ * halves; four words of VL blocks, in memory block after block if lane e has block u_index()[e]. */
+typedef __m512i uvec;
+static inline vec v_flip(vec x, uint32_t bits) {
+    __m512i i = _mm512_castps_si512(x);
+    return _mm512_castsi512_ps(
+        _mm512_mask_xor_epi32(i, (__mmask16)bits, i, _mm512_set1_epi32((int)0x80000000u)));
+}
+static inline uvec u_set1(uint32_t x) { return _mm512_set1_epi32((int)x); }
+static inline uvec u_index(void) {
+    return _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+}
+static inline uvec u_add(uvec a, uvec b) { return _mm512_add_epi32(a, b); }
+static inline uvec u_xor(uvec a, uvec b) { return _mm512_xor_si512(a, b); }
+static inline void u_mul(uvec a, uvec b, uvec *high, uvec *low) {
+    __m512i even = _mm512_mul_epu32(a, b),
+            odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32));
+    *low = _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
+    *high = _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd);
+}
+static inline void u_store_blocks(uint32_t *p, uvec c0, uvec c1, uvec c2, uvec c3) {
+    __m512i a = _mm512_unpacklo_epi32(c0, c1), b = _mm512_unpackhi_epi32(c0, c1),
+            c = _mm512_unpacklo_epi32(c2, c3), d = _mm512_unpackhi_epi32(c2, c3);
+    _mm512_storeu_si512(p, _mm512_unpacklo_epi64(a, c));
+    _mm512_storeu_si512(p + 16, _mm512_unpackhi_epi64(a, c));
+    _mm512_storeu_si512(p + 32, _mm512_unpacklo_epi64(b, d));
+    _mm512_storeu_si512(p + 48, _mm512_unpackhi_epi64(b, d));
+}
+
 static inline wide w_zero(void) { return _mm512_setzero_pd(); }
 static inline wide w_low(vec a) { return _mm512_cvtps_pd(_mm512_castps512_ps256(a)); }
 static inline wide w_high(vec a) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1)); }

@@ -14,6 +14,7 @@ void aa__tile_finish(const aa_tile *t, size_t r, const aa_real *acc) {
             t->c[r * t->ldc + j] = v;
             continue;
         }
+        if (t->gain) v *= t->gain[j];
         if (t->bias) v += t->bias[j];
         v *= t->scale;
         if (t->residual) v += t->residual[r * t->ld_residual + j];

@@ -34,6 +34,15 @@ void aa_rmsnorm_dw__scalar(aa_real *dw, const aa_real *dy, size_t lddy, const aa
             dw[c] += dy[i * lddy + c] * (x[i * ldx + c] * rstd[i * rstd_step]);
 }
 
+void aa_magnitude_row__scalar(aa_real *dm, aa_real *du, const aa_real *dy, const aa_real *y,
+                              const aa_real *residual, const aa_magnitude_row *m, size_t n) {
+    for (size_t j = 0; j < n; j++) {
+        aa_real u = residual ? y[j] - residual[j] : y[j];
+        dm[j] += dy[j] * ((u - m->shift[j]) * m->over[j]);
+        du[j] = m->gain[j] * dy[j];
+    }
+}
+
 void aa_rope_row__scalar(aa_real *x, size_t heads, size_t D, const aa_real *cosines,
                          const aa_real *sines, aa_real sign) {
     size_t half = D / 2;

@@ -1,0 +1,2 @@
+#include "num/avx2/vec.h"
+#include "num/simd/direction.inc"

@@ -1,0 +1,2 @@
+#include "num/avx512/vec.h"
+#include "num/simd/direction.inc"
