@@ -1,7 +1,8 @@
-"""One peer: llama.cpp (through llama-cpp-python) decoding with a random fp32 model of a given shape.
+"""One peer: llama.cpp (through llama-cpp-python) decoding with a GGUF file, or with a random fp32
+model of a given shape, which it writes as one with the package `gguf`.
 
-Writes the model as a GGUF file with the package `gguf`, reads `context` tokens, then decodes one
-token at a time. Prints one JSON line. The same work as `autoane bench decode`.
+Reads `context` tokens, then decodes one token at a time. Prints one JSON line. The same work as
+`autoane bench decode`.
 """
 import argparse
 import json
@@ -17,8 +18,12 @@ import numpy
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__)
-    for name in ("dim", "layers", "heads", "kv-heads", "ffn", "vocab", "seq", "threads", "context"):
+    for name in ("dim", "layers", "heads", "kv-heads", "ffn", "vocab"):
+        p.add_argument("--" + name, type=int)
+    for name in ("threads", "context"):
         p.add_argument("--" + name, type=int, required=True)
+    p.add_argument("--seq", type=int, default=0)
+    p.add_argument("--model", help="a GGUF file, in the place of a shape")
     p.add_argument("--seconds", type=float, default=5)
     return p.parse_args()
 
@@ -68,17 +73,20 @@ def write_model(a, path):
 def main():
     a = arguments()
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "model.gguf")
-        write_model(a, path)
+        path = a.model or os.path.join(folder, "model.gguf")
+        if not a.model:
+            write_model(a, path)
         room = max(a.seq, a.context + 64)
         model = llama_cpp.Llama(path, n_ctx=room, n_batch=512, n_threads=a.threads,
                                 n_threads_batch=a.threads, verbose=False)
         prompt = [3 + i % 256 for i in range(a.context)]
         model.eval(prompt)
-        model.reset()
-        start = time.perf_counter()
-        model.eval(prompt)
-        prefill_s = time.perf_counter() - start
+        prefill = []
+        for _ in range(3):
+            model.reset()
+            start = time.perf_counter()
+            model.eval(prompt)
+            prefill.append(time.perf_counter() - start)
         times = []
         while len(times) < 3 or (sum(times) < a.seconds and len(times) < 4096):
             if model.n_tokens + 1 >= room:
@@ -89,7 +97,7 @@ def main():
             times.append(time.perf_counter() - start)
     print(json.dumps({"tokens_per_s_median": 1 / statistics.median(times),
                       "tokens_per_s_best": 1 / min(times),
-                      "prefill_tokens_per_s": a.context / prefill_s,
+                      "prefill_tokens_per_s": a.context / statistics.median(prefill),
                       "version": "llama-cpp-python " + llama_cpp.__version__}))
 
 

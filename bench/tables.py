@@ -6,6 +6,8 @@ import statistics
 
 import works
 
+import works
+
 MARK = "<!-- written by bench/run --tables from bench/results; what follows is not edited by hand -->"
 
 
@@ -47,6 +49,20 @@ class Result:
                 if other["round"] == mine["round"] and other.get(key):
                     ratios.append(mine[key] / other[key])
         return statistics.median(ratios) if ratios else None
+
+    def decoding(self, work, system):
+        return self.of("decode", work=work, system=system)
+
+    def against_llama(self, work, key):
+        """As against, of generation with a model's file."""
+        theirs = {s["round"]: s[key] for s in self.decoding(work, "llama.cpp")}
+        ratios = [s[key] / theirs[s["round"]] for s in self.decoding(work, "autoane")
+                  if s["round"] in theirs]
+        return statistics.median(ratios) if ratios else None
+
+    def read_share(self, work):
+        values = [s["gbs"] / s["read_gbs"] for s in self.decoding(work, "autoane")]
+        return statistics.median(values) if values else None
 
     def outside_gemm(self, work):
         values = [1 - sum(k["share"] for k in s["kernels"] if k["op"] in GEMM_ROWS)
@@ -148,7 +164,17 @@ def targets():
          lambda r: r.memory_against_plan(), (None, 1.05), (None, 1.05)),
         ("memory by window length: exponent, at most",
          lambda r: exponent(r.growth("one window", "peak_rss_bytes")), (1.0, None), (1.0, None)),
+        *(generation(dtype, what, key) for dtype in works.FILE_TYPES
+          for what, key in (("decode", "tokens_per_s_median"),
+                            ("prefill", "prefill_tokens_per_s"))),
+        ("SmolLM2-135M f16: decode, share of the memory's read speed",
+         lambda r: r.read_share("SmolLM2-135M f16"), (.8, None), (.8, None)),
     ]
+
+
+def generation(dtype, what, key):
+    return (f"SmolLM2-135M {dtype}: {what} against llama.cpp",
+            lambda r: r.against_llama(f"SmolLM2-135M {dtype}", key), (1.0, 1.2), (1.0, 1.2))
 
 
 def verdict(name, value, must, aim):

@@ -14,6 +14,8 @@ WORKS = {
     "128d-512": (NARROW_128, 512),
     "64d-512": (NARROW_64, 512),
 }
+# of the model that is decoded with: q4_1 is how it is published
+FILE_TYPES = ("f16", "q8_0", "q4_0", "q4_1", "q4_k_m")
 QUICK_WORKS = ("R-1280", "R-128")
 
 # name: options of our `bench step`, or of torch_step.py (peers)
