@@ -105,7 +105,7 @@ static void verdict(verdicts *v, bool good, const char *what, const char *detail
 #define KERNEL_TOLERANCE 1e-5
 
 static aa_status check_kernels(verdicts *v, aa_err *err) {
-    static const aa_isa sets[] = {AA_ISA_NEON, AA_ISA_AVX2, AA_ISA_AVX512};
+    static const aa_isa sets[] = {AA_ISA_NEON, AA_ISA_AVX2, AA_ISA_AVX512, AA_ISA_AMX};
     pass reference, p;
     double want, loss;
     aa_status st = pass_open(&reference, AA_ISA_SCALAR, 1, err);

@@ -8,7 +8,7 @@
 
 /* ---- instruction sets ------------------------------------------------------------------------ */
 
-static const char *const isa_names[] = {"auto", "scalar", "neon", "avx2", "avx512"};
+static const char *const isa_names[] = {"auto", "scalar", "neon", "avx2", "avx512", "amx"};
 enum { N_ISAS = sizeof isa_names / sizeof *isa_names };
 
 const char *aa_isa_name(aa_isa isa) { return isa_names[isa]; }
@@ -24,6 +24,7 @@ enum {
     AA_SET_neon = AA_ISA_NEON,
     AA_SET_avx2 = AA_ISA_AVX2,
     AA_SET_avx512 = AA_ISA_AVX512,
+    AA_SET_amx = AA_ISA_AMX,
     AA_SET_avx512bf16,
     AA_SET_avx512vnni
 };
@@ -48,16 +49,17 @@ bool aa_isa_available(aa_isa isa) {
     case AA_ISA_NEON: return cpu.neon;
     case AA_ISA_AVX2: return cpu.avx2_fma && cpu.f16c;
     case AA_ISA_AVX512: return cpu.avx2_fma && cpu.f16c && cpu.avx512;
+    case AA_ISA_AMX: return cpu.avx2_fma && cpu.f16c && cpu.avx512_bf16 && cpu.amx_bf16;
     default: return true;
     }
 }
 
 /* A row of set `row` serves a team of set `wanted`: its own, or one that `wanted` contains. */
 static bool serves(int row, aa_isa wanted, const aa_sys_cpu *cpu) {
-    if (row == AA_SET_avx512bf16) return wanted == AA_ISA_AVX512 && cpu->avx512_bf16;
-    if (row == AA_SET_avx512vnni) return wanted == AA_ISA_AVX512 && cpu->avx512_vnni;
+    if (row == AA_SET_avx512bf16) return wanted >= AA_ISA_AVX512 && cpu->avx512_bf16;
+    if (row == AA_SET_avx512vnni) return wanted >= AA_ISA_AVX512 && cpu->avx512_vnni;
     return row == AA_SET_scalar || row == (int)wanted ||
-           (row == AA_SET_avx2 && wanted == AA_ISA_AVX512);
+           (row >= AA_SET_avx2 && row < (int)wanted);
 }
 
 static void check_shape(aa_gemm_shape s) {
@@ -74,10 +76,11 @@ void aa__kernels_choose(aa_kernels *k, aa_isa isa) {
 #include "num/kernels.def"
     k->shape = k->gemm_shape();
     k->linear[AA_COMPUTE_F32] =
-        (aa_operands){1, k->shape, k->gemm_tile, k->pack_rows, k->pack_rows, k->pack_transposed};
+        (aa_operands){1, k->shape, k->gemm_tile, k->pack_rows, k->pack_rows, k->pack_transposed,
+                      NULL};
     k->linear[AA_COMPUTE_BF16] =
         (aa_operands){2, k->bf16_shape(), k->bf16_tile, k->bf16_pack_rows, k->bf16_pack_copy,
-                      k->bf16_pack_transposed};
+                      k->bf16_pack_transposed, k->bf16_pack_columns};
     for (int i = 0; i < AA_COMPUTE_COUNT; i++) check_shape(k->linear[i].shape);
 }
 
@@ -91,7 +94,7 @@ static aa_status isa_from_environment(aa_isa *isa, aa_err *err) {
         }
     return aa_fail(
         err, AA_EUNSUPPORTED,
-        "environment variable AA_ISA is '%.40s'; it may be scalar, neon, avx2, avx512 or auto",
+        "environment variable AA_ISA is '%.40s'; it may be scalar, neon, avx2, avx512, amx or auto",
         name);
 }
 

@@ -34,7 +34,7 @@
 #include "num/num_int.h"
 
 typedef enum { B_PACKED, B_ROWS, B_TRANSPOSED, B_STORED, B_STORED_ROWS } b_form;
-typedef enum { A_DIRECT, A_COPIED, A_TRANSPOSED } a_form;
+typedef enum { A_DIRECT, A_COPIED, A_TRANSPOSED, A_COLUMNS } a_form;
 
 /* A B over K; the places of all terms are one chain, in their order. */
 typedef struct term {
@@ -161,7 +161,7 @@ static void pack_b(const share *h, size_t panel_end) {
 }
 
 /* A block's rows in scratch: as [tile][k][mr, in whole vectors] for a transpose, as rows of kc and
- * a cache line for a copy. */
+ * a cache line for a copy, or a transpose whose kernel wants rows. */
 static size_t tile_stride(const share *h) { return aa__round_up(h->s->mr, 4); }
 static size_t copy_stride(const share *h) { return aa__round_up(h->kc_max, 16) + 16; }
 
@@ -169,9 +169,15 @@ static void pack_a(const share *h, size_t tile0, size_t tile1) {
     const aa_operands *o = h->p->o;
     const term *t = h->t;
     size_t row0 = tile_row(h, tile0), mr_max = tile_stride(h), slab = h->kc_max * mr_max;
+    size_t width = aa__round_up(h->kc, h->s->unit);
     if (t->a_is == A_COPIED) {
         o->pack_copy(h->slab_a, copy_stride(h), t->a + row0 * t->lda + h->k0 * o->step, t->lda,
-                     tile_row(h, tile1) - row0, depth(h, h->k0, h->kc), h->kc, 1);
+                     tile_row(h, tile1) - row0, depth(h, h->k0, h->kc), width, 1);
+        return;
+    }
+    if (t->a_is == A_COLUMNS) {
+        o->pack_columns(h->slab_a, copy_stride(h), t->a + h->k0 * o->step * t->lda + row0, t->lda,
+                        depth(h, h->k0, h->kc), tile_row(h, tile1) - row0, width, t->a_scale);
         return;
     }
     for (size_t i = 0; i < h->kc; i += PACK_ROWS) {
@@ -196,7 +202,7 @@ static void set_a(const share *h, aa_tile *to, size_t block_tile, size_t tile) {
         to->a = h->slab_a + (tile - block_tile) * h->kc_max * tile_stride(h);
         to->a_row = 1;
         to->a_k = tile_stride(h);
-    } else if (t->a_is == A_COPIED) {
+    } else if (t->a_is != A_DIRECT) {
         to->a = h->slab_a + (row - tile_row(h, block_tile)) * copy_stride(h);
         to->a_row = copy_stride(h);
         to->a_k = 1;
@@ -363,6 +369,8 @@ static void choose_a(const product *p, term *t) {
     if (t->a_is == A_DIRECT) {
         bool copy = colliding && p->M > s->mr && p->N >= 4 * s->nr;
         if (p->o->step > 1 || copy) t->a_is = A_COPIED;
+    } else if (s->unit > 1) {
+        t->a_is = A_COLUMNS;
     } else if (p->o->step == 1 && t->a_scale == 1 && !colliding && p->N <= NARROW * s->nr) {
         t->a_is = A_DIRECT;
         t->a_row = 1;
@@ -377,9 +385,9 @@ static void run_product(aa_cpu *cpu, product *p, const aa_operands *o) {
     for (int i = 0; i < p->n_terms; i++) {
         term *t = &p->term[i];
         t->n_k = aa__ceil_div(t->K, o->step);
-        t->unit = 1;
-        if (t->b_is == B_STORED && aa_type_block(t->stored->type) > o->step)
-            t->unit = aa_type_block(t->stored->type) / o->step;
+        t->unit = o->shape.unit;
+        size_t block = t->b_is == B_STORED ? aa_type_block(t->stored->type) / o->step : 1;
+        if (block > t->unit) t->unit = block;
         choose_a(p, t);
     }
     choose_grid(p);

@@ -29,13 +29,16 @@
 
 /* ---- the team -------------------------------------------------------------------------------- */
 
-typedef enum { AA_ISA_AUTO, AA_ISA_SCALAR, AA_ISA_NEON, AA_ISA_AVX2, AA_ISA_AVX512 } aa_isa;
+/* AMX is AVX-512 with bfloat16 products in tile registers; floats have the same bits in both. */
+typedef enum {
+    AA_ISA_AUTO, AA_ISA_SCALAR, AA_ISA_NEON, AA_ISA_AVX2, AA_ISA_AVX512, AA_ISA_AMX
+} aa_isa;
 const char *aa_isa_name(aa_isa isa);
 
 typedef struct aa_cpu aa_cpu;            /* kernels chosen + pool + per-thread scratch + profile */
 
 /* n_threads 0 = all cores. AUTO takes the widest set this processor has; the environment variable
- * AA_ISA=scalar|neon|avx2|avx512 overrides AUTO; an unavailable set is AA_EUNSUPPORTED naming what
+ * AA_ISA=scalar|neon|avx2|avx512|amx overrides AUTO; an unavailable set is AA_EUNSUPPORTED naming what
  * there is. */
 aa_status aa_cpu_new(aa_cpu **out, int n_threads, aa_isa isa, aa_err *err) AA_MUST_USE;
 void aa_cpu_free(aa_cpu *cpu);
@@ -47,7 +50,8 @@ bool aa_isa_available(aa_isa isa);
 
 /* What linear maps multiply. F32: floats. BF16: x, dy and W rounded to bfloat16 (nearest even) on
  * their way into the kernels; products exact, sums, results, parameters and everything else in
- * float, in the order and with the rounding of num/scalar/bf16.c. AUTO is BF16 where the processor
+ * float, in the order and with the rounding of num/scalar/bf16.c: a batch gives the same weight
+ * gradients in parts if they begin at even tokens, on AMX at multiples of 32. AUTO is BF16 where the processor
  * multiplies it faster than floats. INT8: weights that a file stores as small integers meet x
  * rounded to 8 bits in integers (linear_stored.c), everything else is as with F32. A team starts
  * with F32; packed copies and their size belong to one setting, so choose before the first is

@@ -11,8 +11,10 @@
 
 /* Blocking of the matrix products. A tile is mr x nr outputs in registers; kc reduction steps of a
  * panel of B (nr wide) stay in L1; mc rows of A and nc columns of B stay in L2. None of these
- * numbers changes a bit of any result. */
-typedef struct aa_gemm_shape { size_t mr, nr, kc, mc, nc; } aa_gemm_shape;
+ * numbers changes a bit of any result. unit, if not 1: the kernel takes so many places of k at once,
+ * and A as rows whose last unit is filled up with zeros (a_k 1); every block of k but the last is
+ * whole units. */
+typedef struct aa_gemm_shape { size_t mr, nr, kc, mc, nc, unit; } aa_gemm_shape;
 
 /* One tile: for r < mr, j < nr
  *   acc(r,j) = (from_zero ? 0 : c[r*ldc + j]), then for k = 0 .. kc-1 ascending
@@ -44,6 +46,8 @@ typedef struct aa_tile {
  *   bf16_pack_rows:       y[i*ldy + j] = r(x[2i*ldx + j], x[(2i+1)*ldx + j]),   2i < n_rows, j < n
  *   bf16_pack_copy:       y[i*ldy + j] = r(x[i*ldx + 2j], x[i*ldx + 2j + 1]),   i < n_rows, 2j < n
  *   bf16_pack_transposed: y[i*ldy + j] = r(x[j*ldx + 2i], x[j*ldx + 2i + 1]),   2i < n, j < n_rows
+ *   bf16_pack_columns:    y[j*ldy + i] = r(x[2i*ldx + j], x[(2i+1)*ldx + j]),   2i < n_rows, j < n;
+ *                         width counts i
  * Rows that are read once:
  *   dot_rows:         s[i] = q . x_i
  *   sum_rows:         y += p[i*p_step] x_i,  ascending i, one chain per element */
@@ -159,6 +163,8 @@ typedef struct aa_operands {
                       size_t width, aa_real scale);
     void (*pack_transposed)(aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t n_rows,
                             size_t n, size_t width, aa_real scale);
+    void (*pack_columns)(aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t n_rows,
+                         size_t n, size_t width, aa_real scale);      /* where shape.unit is not 1 */
 } aa_operands;
 
 typedef struct aa_kernels {
@@ -167,6 +173,7 @@ typedef struct aa_kernels {
 #define AA_FIELD_avx512(op, type, parameters)
 #define AA_FIELD_avx512bf16(op, type, parameters)
 #define AA_FIELD_avx512vnni(op, type, parameters)
+#define AA_FIELD_amx(op, type, parameters)
 #define AA_FIELD_neon(op, type, parameters)
 #define KERNEL(op, type, parameters, isa) AA_FIELD_##isa(op, type, parameters)
 #include "num/kernels.def"
@@ -175,6 +182,10 @@ typedef struct aa_kernels {
 } aa_kernels;
 
 void aa__kernels_choose(aa_kernels *out, aa_isa isa);     /* isa must be available, not AUTO */
+
+/* What bf16_tile computes where shape.unit is AA_BF16_UNIT; scalar, with the scalar panels. */
+enum { AA_BF16_UNIT = 16 };
+void aa__bf16_tile_units(const aa_tile *t);
 
 void aa__tile_finish(const aa_tile *t, size_t r, const aa_real *acc);   /* scalar, one row */
 

@@ -5,6 +5,7 @@
 #ifdef __linux__
 #include <pthread.h>
 #include <sched.h>
+#include <sys/syscall.h>
 #endif
 #ifdef __APPLE__
 #include <sys/sysctl.h>
@@ -27,6 +28,16 @@ static uint64_t xgetbv0(void) {
     return (uint64_t)hi << 32 | lo;
 }
 
+/* Linux gives a process tile registers when it asks for them (Documentation/arch/x86/xstate.rst). */
+static bool may_use_tiles(void) {
+#ifdef __linux__
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+    return false;
+#endif
+}
+
 /* A set counts when the processor has it and the system saves its registers (Intel SDM vol.
  * 1, 13.3). */
 static void find_isa(aa_sys_cpu *c) {
@@ -43,7 +54,7 @@ static void find_isa(aa_sys_cpu *c) {
     c->avx512 = zmm && c->avx2_fma && (b7 & bit_AVX512F) && (b7 & bit_AVX512BW) &&
                 (b7 & bit_AVX512DQ) && (b7 & bit_AVX512VL);
     c->avx512_vnni = c->avx512 && (cx >> 11 & 1);
-    c->amx_bf16 = tiles && (d7 >> 22 & 1) && (d7 >> 24 & 1);
+    c->amx_bf16 = tiles && (d7 >> 22 & 1) && (d7 >> 24 & 1) && may_use_tiles();
     if (__get_cpuid_count(7, 1, &a71, &b, &cx, &d)) c->avx512_bf16 = c->avx512 && (a71 >> 5 & 1);
 }
 

@@ -273,6 +273,15 @@ static aa_cpu *bf16_team(int n_threads, aa_isa isa) {
     return NULL;
 }
 
+/* The scalar set, with the arithmetic of tiles that take whole units of k. */
+static aa_cpu *units_model(void) {
+    aa_cpu *cpu = bf16_team(1, AA_ISA_SCALAR);
+    assert_non_null(cpu);
+    cpu->k.linear[AA_COMPUTE_BF16].tile = aa__bf16_tile_units;
+    cpu->k.linear[AA_COMPUTE_BF16].shape.unit = AA_BF16_UNIT;
+    return cpu;
+}
+
 static void check_against_floats(shape s, aa_cpu *cpu) {
     aa_cpu *floats = team(1, AA_ISA_AUTO);
     fixture f = fixture_of(s), g = fixture_of(s);
@@ -299,9 +308,10 @@ static void test_bf16(void **state) {
     (void)state;
     static const shape cases[] = {{37, 300, 512}, {130, 70, 521}, {29, 1100, 41}, {1, 64, 700}};
     static const int teams[] = {1, 2, 3, 5};
-    aa_cpu *model = bf16_team(1, AA_ISA_SCALAR);
-    assert_non_null(model);
-    for (int c = 0; c < 4; c++) check_against_floats(cases[c], model);
+    aa_cpu *pairs = bf16_team(1, AA_ISA_SCALAR), *units = units_model();
+    assert_non_null(pairs);
+    for (int c = 0; c < 4; c++) check_against_floats(cases[c], pairs);
+    for (int c = 0; c < 4; c++) check_against_floats(cases[c], units);
     EACH_ISA(isa)
         for (int i = 0; i < 4; i++) {
             aa_cpu *many = bf16_team(teams[i], isa);
@@ -309,15 +319,18 @@ static void test_bf16(void **state) {
                 print_message("skipped: bfloat16 on %s, not in this set\n", aa_isa_name(isa));
                 break;
             }
+            size_t unit = many->k.linear[AA_COMPUTE_BF16].shape.unit;
             for (int c = 0; c < 4; c++) {
+                aa_cpu *model = unit == 1 ? pairs : units;
                 size_t T = cases[c].T;
                 check_same(cases[c], model, many, 0, true);
-                check_same(cases[c], model, many, T > 12 ? 12 : 0, false);
-                check_same(cases[c], model, many, (T - 1) & ~(size_t)1, true);
+                check_same(cases[c], model, many, T > 12 * unit ? 12 * unit : 0, false);
+                check_same(cases[c], model, many, (T - 1) / (2 * unit) * (2 * unit), true);
             }
             aa_cpu_free(many);
         }
-    aa_cpu_free(model);
+    aa_cpu_free(pairs);
+    aa_cpu_free(units);
 }
 
 /* The packed copy follows the versions of the parts. */

@@ -143,17 +143,19 @@ static void check_bf16_tile(pair k) {
     enum { K = 37, N_PAIRS = 19, LDC = 70 };
     space s = begin();
     aa_gemm_shape ref = k.ref->bf16_shape(), got = k.got->bf16_shape();
-    aa_real panel_ref[N_PAIRS * 64], panel_got[N_PAIRS * 64], *rows = zeros(64 * K);
+    size_t lda = aa__round_up(N_PAIRS, got.unit);
+    aa_real panel_ref[N_PAIRS * 64], panel_got[N_PAIRS * 64], *rows = zeros(64 * lda);
+    void (*model)(const aa_tile *) = got.unit == 1 ? k.ref->bf16_tile : aa__bf16_tile_units;
     make_small(s.x);
     make_small(s.fresh);
-    k.ref->bf16_pack_copy(rows, N_PAIRS, s.x + 1, K, aa__min(got.mr, 64), K, N_PAIRS, 1);
+    k.ref->bf16_pack_copy(rows, lda, s.x + 1, K, aa__min(got.mr, 64), K, lda, 1);
     for (size_t mr = 1; mr <= aa__min(got.mr, 64); mr++)
         for (size_t nr = 1; nr <= aa__min(got.nr, ref.nr); nr++)
             for (int form = 0; form < 6; form++) {
                 restart(&s);
                 k.ref->bf16_pack_rows(panel_ref, ref.nr, s.y + 9, 40, K, nr, ref.nr, 1);
                 k.got->bf16_pack_rows(panel_got, got.nr, s.y + 9, 40, K, nr, got.nr, 1);
-                aa_tile t = {.mr = mr, .nr = nr, .kc = N_PAIRS, .a = rows, .a_row = N_PAIRS,
+                aa_tile t = {.mr = mr, .nr = nr, .kc = N_PAIRS, .a = rows, .a_row = lda,
                              .a_k = 1, .b = panel_got, .c = s.b + 7, .ldc = LDC,
                              .from_zero = form & 1, .y = form < 2 ? NULL : s.b + 4001, .ldy = LDC,
                              .scale = AA_R(0.5), .gain = form & 4 ? s.y + 17 : NULL,
@@ -166,11 +168,11 @@ static void check_bf16_tile(pair k) {
                 for (size_t r = 0; r < mr; r++) {
                     aa_tile one = t;
                     one.mr = 1;
-                    one.a += r * N_PAIRS;
+                    one.a += r * lda;
                     one.c += r * LDC;
                     if (one.y) one.y += r * LDC;
                     if (one.residual) one.residual += r * 33;
-                    k.ref->bf16_tile(&one);
+                    model(&one);
                 }
                 /* With an epilogue c is not written back. */
                 same_bits("bf16_tile", s.b, s.a, SPACE);
@@ -216,6 +218,22 @@ static void check_bf16_pack_transposed(pair k) {
             k.got->bf16_pack_transposed(s.b + 1, MAX_ROWS, s.x + 1, n + 1, n_rows, n, n_rows + 2,
                                         AA_R(0.7));
             same_bits("bf16_pack_transposed", s.b, s.a, SPACE);
+        }
+    end(&s);
+}
+
+static void check_bf16_pack_columns(pair k) {
+    space s = begin();
+    make_small(s.x);
+    EACH_SIZE(n)
+        for (size_t n_rows = 1; n_rows <= MAX_ROWS - 2; n_rows += 3) {
+            size_t width = (n_rows + 1) / 2 + 3;
+            restart(&s);
+            k.ref->bf16_pack_columns(s.a + 1, width + 2, s.x + 1, n + 1, n_rows, n, width,
+                                     AA_R(0.7));
+            k.got->bf16_pack_columns(s.b + 1, width + 2, s.x + 1, n + 1, n_rows, n, width,
+                                     AA_R(0.7));
+            same_bits("bf16_pack_columns", s.b, s.a, SPACE);
         }
     end(&s);
 }
@@ -850,6 +868,7 @@ typedef struct row { const char *op; aa_isa isa; void (*check)(pair); } row;
 #define avx512_ISA AA_ISA_AVX512
 #define avx512bf16_ISA AA_ISA_AVX512 /* or the scalar row, where there is no such set */
 #define avx512vnni_ISA AA_ISA_AVX512
+#define amx_ISA AA_ISA_AMX
 static const row all_rows[] = {
 #define KERNEL(op, type, parameters, isa) {#op, isa##_ISA, check_##op},
 #include "num/kernels.def"

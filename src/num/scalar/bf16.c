@@ -3,7 +3,10 @@
  * A pair (e, o) of A and one of B add to a sum s as  s = r(s + o_a o_b);  s = r(s + e_a e_b)  with
  * the products exact (8-bit significands), r to nearest even, and every subnormal float, read or
  * written, taken as zero (Intel 64 manual, volume 2, VDPBF16PS). A pair lies in the 32 bits of a
- * float, its even element in the lower half. */
+ * float, its even element in the lower half.
+ *
+ * And that of tdpbf16ps, which makes sums of sixteen pairs before it adds them (TDPBF16PS):
+ * e = r(e + e_a e_b), o = r(o + o_a o_b), both from 0;  then  s = r(s + r(e + o)). */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -12,7 +15,7 @@
 enum { MR = 4, NR = 8 };
 
 aa_gemm_shape aa_bf16_shape__scalar(void) {
-    return (aa_gemm_shape){.mr = MR, .nr = NR, .kc = 256, .mc = 64, .nc = 128};
+    return (aa_gemm_shape){.mr = MR, .nr = NR, .kc = 256, .mc = 64, .nc = 128, .unit = 1};
 }
 
 static float normal(float x) { return fabsf(x) < FLT_MIN ? copysignf(0, x) : x; }
@@ -42,23 +45,48 @@ static float dot2(const float a[2], const float b[2], float sum) {
     return normal(fmaf(normal(a[0]), normal(b[0]), sum));
 }
 
-void aa_bf16_tile__scalar(const aa_tile *t) {
+/* n pairs of A, and those of B that are NR apart, added to a sum. */
+typedef float add_fn(const aa_real *a, size_t a_k, const aa_real *b, size_t n, float sum);
+
+static float add_pairs(const aa_real *a, size_t a_k, const aa_real *b, size_t n, float sum) {
+    for (size_t k = 0; k < n; k++, a += a_k, b += NR) {
+        float x[2], y[2];
+        get_pair(a, x);
+        get_pair(b, y);
+        sum = dot2(x, y, sum);
+    }
+    return sum;
+}
+
+static float add_unit(const aa_real *a, size_t a_k, const aa_real *b, size_t n, float sum) {
+    float even = 0, odd = 0;
+    for (size_t k = 0; k < n; k++, a += a_k, b += NR) {
+        float x[2], y[2];
+        get_pair(a, x);
+        get_pair(b, y);
+        even = normal(fmaf(normal(x[0]), normal(y[0]), even));
+        odd = normal(fmaf(normal(x[1]), normal(y[1]), odd));
+    }
+    return normal(normal(sum) + normal(even + odd));
+}
+
+static void tile(const aa_tile *t, size_t unit, add_fn *add) {
     for (size_t r = 0; r < t->mr; r++) {
         aa_real acc[NR] = {0};
-        if (!t->from_zero)
-            for (size_t j = 0; j < t->nr; j++) acc[j] = t->c[r * t->ldc + j];
-        const aa_real *a = t->a + r * t->a_row, *b = t->b;
-        for (size_t k = 0; k < t->kc; k++, a += t->a_k, b += NR) {
-            float x[2], y[2];
-            get_pair(a, x);
-            for (size_t j = 0; j < NR; j++) {
-                get_pair(b + j, y);
-                acc[j] = dot2(x, y, (float)acc[j]);
-            }
+        const aa_real *a = t->a + r * t->a_row;
+        for (size_t j = 0; j < t->nr; j++) {
+            float sum = t->from_zero ? 0 : (float)t->c[r * t->ldc + j];
+            for (size_t k = 0; k < t->kc; k += unit)
+                sum = add(a + k * t->a_k, t->a_k, t->b + k * NR + j, aa__min(unit, t->kc - k), sum);
+            acc[j] = sum;
         }
         aa__tile_finish(t, r, acc);
     }
 }
+
+void aa_bf16_tile__scalar(const aa_tile *t) { tile(t, 1, add_pairs); }
+
+void aa__bf16_tile_units(const aa_tile *t) { tile(t, AA_BF16_UNIT, add_unit); }
 
 void aa_bf16_pack_rows__scalar(aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t n_rows,
                                size_t n, size_t width, aa_real scale) {
@@ -84,6 +112,14 @@ void aa_bf16_pack_transposed__scalar(aa_real *y, size_t ldy, const aa_real *x, s
             set_pair(y + j, j < n_rows ? scale * row[0] : 0,
                      j < n_rows && i + 1 < n ? scale * row[1] : 0);
         }
+}
+
+void aa_bf16_pack_columns__scalar(aa_real *y, size_t ldy, const aa_real *x, size_t ldx,
+                                  size_t n_rows, size_t n, size_t width, aa_real scale) {
+    for (size_t j = 0; j < n; j++, y += ldy)
+        for (size_t i = 0; i < width; i++)
+            set_pair(y + i, 2 * i < n_rows ? scale * x[2 * i * ldx + j] : 0,
+                     2 * i + 1 < n_rows ? scale * x[(2 * i + 1) * ldx + j] : 0);
 }
 
 double aa_bf16_peak_probe__scalar(size_t n_rounds, aa_real *sink) {

@@ -4,7 +4,7 @@
 enum { MR = 4, NR = 8 };
 
 aa_gemm_shape aa_gemm_shape__scalar(void) {
-    return (aa_gemm_shape){.mr = MR, .nr = NR, .kc = 256, .mc = 64, .nc = 128};
+    return (aa_gemm_shape){.mr = MR, .nr = NR, .kc = 256, .mc = 64, .nc = 128, .unit = 1};
 }
 
 void aa__tile_finish(const aa_tile *t, size_t r, const aa_real *acc) {
