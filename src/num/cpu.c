@@ -17,14 +17,15 @@ static const char *const compute_names[] = {"f32", "bf16", "auto", "int8"};
 
 const char *aa_compute_name(aa_compute compute) { return compute_names[compute]; }
 
-/* What rows of kernels.def are called here. The last two are no sets of their own for the user:
- * they add to AVX-512 where the processor has these instructions. */
+/* What rows of kernels.def are called here. The last are no sets of their own for the user: they add
+ * to NEON and AVX-512 where the processor has these instructions. */
 enum {
     AA_SET_scalar = AA_ISA_SCALAR,
     AA_SET_neon = AA_ISA_NEON,
     AA_SET_avx2 = AA_ISA_AVX2,
     AA_SET_avx512 = AA_ISA_AVX512,
     AA_SET_amx = AA_ISA_AMX,
+    AA_SET_neonbf16,
     AA_SET_avx512bf16,
     AA_SET_avx512vnni
 };
@@ -56,6 +57,7 @@ bool aa_isa_available(aa_isa isa) {
 
 /* A row of set `row` serves a team of set `wanted`: its own, or one that `wanted` contains. */
 static bool serves(int row, aa_isa wanted, const aa_sys_cpu *cpu) {
+    if (row == AA_SET_neonbf16) return wanted == AA_ISA_NEON && cpu->neon_bf16;
     if (row == AA_SET_avx512bf16) return wanted >= AA_ISA_AVX512 && cpu->avx512_bf16;
     if (row == AA_SET_avx512vnni) return wanted >= AA_ISA_AVX512 && cpu->avx512_vnni;
     return row == AA_SET_scalar || row == (int)wanted ||

@@ -175,6 +175,7 @@ typedef struct aa_kernels {
 #define AA_FIELD_avx512vnni(op, type, parameters)
 #define AA_FIELD_amx(op, type, parameters)
 #define AA_FIELD_neon(op, type, parameters)
+#define AA_FIELD_neonbf16(op, type, parameters)
 #define KERNEL(op, type, parameters, isa) AA_FIELD_##isa(op, type, parameters)
 #include "num/kernels.def"
     aa_gemm_shape shape;                  /* of float products */
@@ -183,9 +184,11 @@ typedef struct aa_kernels {
 
 void aa__kernels_choose(aa_kernels *out, aa_isa isa);     /* isa must be available, not AUTO */
 
-/* What bf16_tile computes where shape.unit is AA_BF16_UNIT; scalar, with the scalar panels. */
+/* The arithmetic of other processors than the scalar bf16_tile's, with its panels: that of AMX, where
+ * shape.unit is AA_BF16_UNIT, and that of Armv8.6. For tests. */
 enum { AA_BF16_UNIT = 16 };
 void aa__bf16_tile_units(const aa_tile *t);
+void aa__bf16_tile_odd(const aa_tile *t);
 
 void aa__tile_finish(const aa_tile *t, size_t r, const aa_real *acc);   /* scalar, one row */
 

@@ -273,12 +273,15 @@ static aa_cpu *bf16_team(int n_threads, aa_isa isa) {
     return NULL;
 }
 
-/* The scalar set, with the arithmetic of tiles that take whole units of k. */
-static aa_cpu *units_model(void) {
+/* The scalar set, with the arithmetic of another one. */
+static aa_cpu *bf16_model(aa_isa isa) {
     aa_cpu *cpu = bf16_team(1, AA_ISA_SCALAR);
     assert_non_null(cpu);
-    cpu->k.linear[AA_COMPUTE_BF16].tile = aa__bf16_tile_units;
-    cpu->k.linear[AA_COMPUTE_BF16].shape.unit = AA_BF16_UNIT;
+    if (isa == AA_ISA_AMX) {
+        cpu->k.linear[AA_COMPUTE_BF16].tile = aa__bf16_tile_units;
+        cpu->k.linear[AA_COMPUTE_BF16].shape.unit = AA_BF16_UNIT;
+    }
+    if (isa == AA_ISA_NEON) cpu->k.linear[AA_COMPUTE_BF16].tile = aa__bf16_tile_odd;
     return cpu;
 }
 
@@ -308,11 +311,14 @@ static void test_bf16(void **state) {
     (void)state;
     static const shape cases[] = {{37, 300, 512}, {130, 70, 521}, {29, 1100, 41}, {1, 64, 700}};
     static const int teams[] = {1, 2, 3, 5};
-    aa_cpu *pairs = bf16_team(1, AA_ISA_SCALAR), *units = units_model();
-    assert_non_null(pairs);
-    for (int c = 0; c < 4; c++) check_against_floats(cases[c], pairs);
-    for (int c = 0; c < 4; c++) check_against_floats(cases[c], units);
-    EACH_ISA(isa)
+    static const aa_isa sets[] = {AA_ISA_SCALAR, AA_ISA_AMX, AA_ISA_NEON};
+    for (int i = 0; i < 3; i++) {
+        aa_cpu *model = bf16_model(sets[i]);
+        for (int c = 0; c < 4; c++) check_against_floats(cases[c], model);
+        aa_cpu_free(model);
+    }
+    EACH_ISA(isa) {
+        aa_cpu *model = bf16_model(isa);
         for (int i = 0; i < 4; i++) {
             aa_cpu *many = bf16_team(teams[i], isa);
             if (!many) {
@@ -321,7 +327,6 @@ static void test_bf16(void **state) {
             }
             size_t unit = many->k.linear[AA_COMPUTE_BF16].shape.unit;
             for (int c = 0; c < 4; c++) {
-                aa_cpu *model = unit == 1 ? pairs : units;
                 size_t T = cases[c].T;
                 check_same(cases[c], model, many, 0, true);
                 check_same(cases[c], model, many, T > 12 * unit ? 12 * unit : 0, false);
@@ -329,8 +334,8 @@ static void test_bf16(void **state) {
             }
             aa_cpu_free(many);
         }
-    aa_cpu_free(pairs);
-    aa_cpu_free(units);
+        aa_cpu_free(model);
+    }
 }
 
 /* The packed copy follows the versions of the parts. */

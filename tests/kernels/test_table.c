@@ -138,6 +138,14 @@ static void check_bf16_shape(pair k) {
     assert_true(s.mr > 0 && s.mr <= s.mc && s.nr <= s.nc && 64 % s.nr == 0);
 }
 
+static void (*bf16_model(pair k))(const aa_tile *) {
+    if (k.got->bf16_tile == k.ref->bf16_tile) return k.ref->bf16_tile;
+#ifdef __aarch64__
+    return aa__bf16_tile_odd;
+#endif
+    return k.got->bf16_shape().unit == 1 ? k.ref->bf16_tile : aa__bf16_tile_units;
+}
+
 /* The reference is the arithmetic of the instructions, so bits are equal. */
 static void check_bf16_tile(pair k) {
     enum { K = 37, N_PAIRS = 19, LDC = 70 };
@@ -145,7 +153,7 @@ static void check_bf16_tile(pair k) {
     aa_gemm_shape ref = k.ref->bf16_shape(), got = k.got->bf16_shape();
     size_t lda = aa__round_up(N_PAIRS, got.unit);
     aa_real panel_ref[N_PAIRS * 64], panel_got[N_PAIRS * 64], *rows = zeros(64 * lda);
-    void (*model)(const aa_tile *) = got.unit == 1 ? k.ref->bf16_tile : aa__bf16_tile_units;
+    void (*model)(const aa_tile *) = bf16_model(k);
     make_small(s.x);
     make_small(s.fresh);
     k.ref->bf16_pack_copy(rows, lda, s.x + 1, K, aa__min(got.mr, 64), K, lda, 1);
@@ -869,6 +877,7 @@ typedef struct row { const char *op; aa_isa isa; void (*check)(pair); } row;
 #define avx512bf16_ISA AA_ISA_AVX512 /* or the scalar row, where there is no such set */
 #define avx512vnni_ISA AA_ISA_AVX512
 #define amx_ISA AA_ISA_AMX
+#define neonbf16_ISA AA_ISA_NEON
 static const row all_rows[] = {
 #define KERNEL(op, type, parameters, isa) {#op, isa##_ISA, check_##op},
 #include "num/kernels.def"

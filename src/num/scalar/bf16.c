@@ -6,7 +6,10 @@
  * float, its even element in the lower half.
  *
  * And that of tdpbf16ps, which makes sums of sixteen pairs before it adds them (TDPBF16PS):
- * e = r(e + e_a e_b), o = r(o + o_a o_b), both from 0;  then  s = r(s + r(e + o)). */
+ * e = r(e + e_a e_b), o = r(o + o_a o_b), both from 0;  then  s = r(s + r(e + o)).
+ *
+ * And that of Arm's BFDOT (Arm Architecture Reference Manual, BFDotAdd without FEAT_EBF16):
+ * s = d(s + d(e_a e_b + o_a o_b)), d rounding to odd: what is cut off sets the last bit. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -70,6 +73,40 @@ static float add_unit(const aa_real *a, size_t a_k, const aa_real *b, size_t n, 
     return normal(normal(sum) + normal(even + odd));
 }
 
+/* a + b rounded to odd. A double holds the sum but for a rest, which two-sum finds (Knuth, TAOCP 2,
+ * 4.2.2); the last bit of the double then stands for it, and that of the float for all of that. */
+static float add_odd(float a, float b) {
+    double x = (double)a, y = (double)b, sum = x + y, part = sum - x;
+    double rest = (x - (sum - part)) + (y - part);
+    if (!isfinite(sum)) return (float)sum;
+    if (rest != 0) {
+        bool less = (rest < 0) == (sum > 0);           /* the true sum is nearer to zero */
+        uint64_t bits;
+        memcpy(&bits, &sum, sizeof bits);
+        bits = (less ? bits - 1 : bits) | 1;
+        memcpy(&sum, &bits, sizeof sum);
+    }
+    float f = (float)sum;
+    uint32_t word;
+    memcpy(&word, &f, sizeof word);
+    if (isinf(f)) return f;
+    if (fabs((double)f) > fabs(sum)) word--;
+    if ((double)f != sum) word |= 1;
+    memcpy(&f, &word, sizeof f);
+    return normal(f);
+}
+
+static float add_odd_pairs(const aa_real *a, size_t a_k, const aa_real *b, size_t n, float sum) {
+    for (size_t k = 0; k < n; k++, a += a_k, b += NR) {
+        float x[2], y[2];
+        get_pair(a, x);
+        get_pair(b, y);
+        float even = normal(normal(x[0]) * normal(y[0])), odd = normal(normal(x[1]) * normal(y[1]));
+        sum = add_odd(normal(sum), add_odd(even, odd));
+    }
+    return sum;
+}
+
 static void tile(const aa_tile *t, size_t unit, add_fn *add) {
     for (size_t r = 0; r < t->mr; r++) {
         aa_real acc[NR] = {0};
@@ -87,6 +124,8 @@ static void tile(const aa_tile *t, size_t unit, add_fn *add) {
 void aa_bf16_tile__scalar(const aa_tile *t) { tile(t, 1, add_pairs); }
 
 void aa__bf16_tile_units(const aa_tile *t) { tile(t, AA_BF16_UNIT, add_unit); }
+
+void aa__bf16_tile_odd(const aa_tile *t) { tile(t, 1, add_odd_pairs); }
 
 void aa_bf16_pack_rows__scalar(aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t n_rows,
                                size_t n, size_t width, aa_real scale) {
