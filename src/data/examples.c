@@ -24,7 +24,7 @@ static void add(aa_examples *e, uint64_t first, uint64_t end) {
 
 aa_status aa_examples_init(aa_examples *out, const aa_tokens *t, aa_part part, size_t T,
                            aa_err *err) {
-    aa_examples e = {.tokens = t, .T = T, .packing = true};
+    aa_examples e = {.tokens = t, .T = T, .packing = true, .unit = 1};
     uint64_t n = 0;
     aa_assert(T >= 1 && T <= INT32_MAX);
     for (uint64_t i = 0; i < t->n_documents; i++) n += part == AA_PART_COUNT || t->part[i] == part;
@@ -82,11 +82,12 @@ uint64_t aa_examples_window(const aa_examples *e, uint64_t seed, uint64_t n, aa_
     uint64_t count = count_window(e, seed, n);
     size_t begin = out->n_rows;
     for (uint64_t i = 0; i < count; i++) aa_examples_read(e, place(e, seed, n + i), out);
-    if (e->even && (out->n_rows - begin) % 2) {
+    if ((out->n_rows - begin) % e->unit == 0) return count;
+    while ((out->n_rows - begin) % e->unit) {
         out->ids[out->n_rows] = out->ids[begin];
         out->targets[out->n_rows++] = -1;
-        end_sequence(out);
     }
+    end_sequence(out);
     return count;
 }
 

@@ -17,14 +17,14 @@ typedef struct aa_examples {
     const int32_t *map;                     /* as of aa_stream */
     size_t T;
     bool packing;                           /* else one example in a window */
-    bool even;                              /* windows have an even number of rows: a row without
-                                               loss is added where they do not */
+    size_t unit;                            /* windows have a multiple of this (T is one) of rows:
+                                               rows without loss are added where they do not */
     uint64_t n, n_rows;                     /* examples, and their rows together */
     uint64_t n_cut, n_empty; /* longer than T; and of them left out: nothing to learn is left */
     uint64_t *first; uint32_t *rows;        /* [n] heap: token in the file, rows (targets follow) */
 } aa_examples;
 
-/* AA_PART_COUNT: all. Packing, even and map are the caller's to set. */
+/* AA_PART_COUNT: all. Packing, unit and map are the caller's to set. */
 aa_status aa_examples_init(aa_examples *out, const aa_tokens *tokens, aa_part part, size_t T,
                            aa_err *err) AA_MUST_USE;
 void aa_examples_release(aa_examples *e);

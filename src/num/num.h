@@ -38,8 +38,8 @@ const char *aa_isa_name(aa_isa isa);
 typedef struct aa_cpu aa_cpu;            /* kernels chosen + pool + per-thread scratch + profile */
 
 /* n_threads 0 = all cores. AUTO takes the widest set this processor has; the environment variable
- * AA_ISA=scalar|neon|avx2|avx512|amx overrides AUTO; an unavailable set is AA_EUNSUPPORTED naming what
- * there is. */
+ * AA_ISA=scalar|neon|avx2|avx512|amx overrides AUTO; an unavailable set is AA_EUNSUPPORTED naming
+ * what there is. */
 aa_status aa_cpu_new(aa_cpu **out, int n_threads, aa_isa isa, aa_err *err) AA_MUST_USE;
 void aa_cpu_free(aa_cpu *cpu);
 aa_isa aa_cpu_isa(const aa_cpu *cpu);
@@ -51,11 +51,11 @@ bool aa_isa_available(aa_isa isa);
 /* What linear maps multiply. F32: floats. BF16: x, dy and W rounded to bfloat16 (nearest even) on
  * their way into the kernels; products exact, sums, results, parameters and everything else in
  * float, in the order and with the rounding of num/scalar/bf16.c: a batch gives the same weight
- * gradients in parts if they begin at even tokens, on AMX at multiples of 32. AUTO is BF16 where the processor
- * multiplies it faster than floats. INT8: weights that a file stores as small integers meet x
- * rounded to 8 bits in integers (linear_stored.c), everything else is as with F32. A team starts
- * with F32; packed copies and their size belong to one setting, so choose before the first is
- * made. */
+ * gradients in parts if they begin at multiples of aa_cpu_batch_unit. AUTO is BF16 where the
+ * processor multiplies it faster than floats. INT8: weights that a file stores as small
+ * integers meet x rounded to 8 bits in integers (linear_stored.c), everything else is as with F32.
+ * A team starts with F32; packed copies and their size belong to one setting, so choose before the
+ * first is made. */
 typedef enum { AA_COMPUTE_F32, AA_COMPUTE_BF16, AA_COMPUTE_AUTO, AA_COMPUTE_INT8 } aa_compute;
 enum { AA_COMPUTE_COUNT = AA_COMPUTE_AUTO };
 const char *aa_compute_name(aa_compute compute);
@@ -63,6 +63,7 @@ const char *aa_compute_name(aa_compute compute);
  * of them. */
 aa_status aa_cpu_set_compute(aa_cpu *cpu, aa_compute compute, aa_err *err) AA_MUST_USE;
 aa_compute aa_cpu_compute(const aa_cpu *cpu);
+size_t aa_cpu_batch_unit(const aa_cpu *cpu);   /* tokens that parts of a batch are multiples of */
 
 /* Profile: one row per operation, wall seconds on the calling thread. Off by default; costs two
  * clock reads per operation. FLOP counts multiply-adds as 2; bytes are compulsory traffic. */

@@ -11,9 +11,9 @@
 
 /* Blocking of the matrix products. A tile is mr x nr outputs in registers; kc reduction steps of a
  * panel of B (nr wide) stay in L1; mc rows of A and nc columns of B stay in L2. None of these
- * numbers changes a bit of any result. unit, if not 1: the kernel takes so many places of k at once,
- * and A as rows whose last unit is filled up with zeros (a_k 1); every block of k but the last is
- * whole units. */
+ * numbers changes a bit of any result. unit, if not 1: the kernel takes so many places of k at
+ * once, and A as rows whose last unit is filled up with zeros (a_k 1); every block of k but the
+ * last is whole units. */
 typedef struct aa_gemm_shape { size_t mr, nr, kc, mc, nc, unit; } aa_gemm_shape;
 
 /* One tile: for r < mr, j < nr
@@ -164,7 +164,7 @@ typedef struct aa_operands {
     void (*pack_transposed)(aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t n_rows,
                             size_t n, size_t width, aa_real scale);
     void (*pack_columns)(aa_real *y, size_t ldy, const aa_real *x, size_t ldx, size_t n_rows,
-                         size_t n, size_t width, aa_real scale);      /* where shape.unit is not 1 */
+                         size_t n, size_t width, aa_real scale);      /* if shape.unit is not 1 */
 } aa_operands;
 
 typedef struct aa_kernels {
@@ -184,8 +184,8 @@ typedef struct aa_kernels {
 
 void aa__kernels_choose(aa_kernels *out, aa_isa isa);     /* isa must be available, not AUTO */
 
-/* The arithmetic of other processors than the scalar bf16_tile's, with its panels: that of AMX, where
- * shape.unit is AA_BF16_UNIT, and that of Armv8.6. For tests. */
+/* The arithmetic of other processors than the scalar bf16_tile's, with its panels: that of AMX,
+ * where shape.unit is AA_BF16_UNIT, and that of Armv8.6. For tests. */
 enum { AA_BF16_UNIT = 16 };
 void aa__bf16_tile_units(const aa_tile *t);
 void aa__bf16_tile_odd(const aa_tile *t);

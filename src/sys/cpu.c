@@ -28,7 +28,7 @@ static uint64_t xgetbv0(void) {
     return (uint64_t)hi << 32 | lo;
 }
 
-/* Linux gives a process tile registers when it asks for them (Documentation/arch/x86/xstate.rst). */
+/* Linux gives a process tile registers when it asks (Documentation/arch/x86/xstate.rst). */
 static bool may_use_tiles(void) {
 #ifdef __linux__
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };

@@ -407,25 +407,28 @@ static aa_status batch_shape(aa_job *job, aa_err *err) {
     return AA_OK;
 }
 
-/* Weight gradients of bfloat16 pairs add tokens in pairs: a pass must end between two. What 'auto'
- * became is kept: a resumed run needs the same. */
+/* Weight gradients of bfloat16 products add tokens in pairs or more: a pass must end between them.
+ * What 'auto' became is kept: a resumed run needs the same. */
 static aa_status settle_compute(aa_job *job, aa_cpu *cpu, aa_err *err) {
     aa_train_options *o = job->o;
-    if (job->T % 2 && o->compute == AA_COMPUTE_AUTO) o->compute = AA_COMPUTE_F32;
-    if (job->T % 2 && o->compute == AA_COMPUTE_BF16)
-        return aa_fail(err, AA_EUSAGE, "--compute bf16 needs an even --seq, not %lld",
-                       (long long)job->config.seq);
+    bool may = o->compute == AA_COMPUTE_AUTO;
     AA_TRY(aa_cpu_set_compute(cpu, (aa_compute)o->compute, err));
+    size_t unit = aa_cpu_batch_unit(cpu);
+    if (job->T % unit && may) AA_TRY(aa_cpu_set_compute(cpu, AA_COMPUTE_F32, err));
+    if (job->T % unit && !may)
+        return aa_fail(err, AA_EUSAGE,
+                       "--compute bf16 needs a --seq that is a multiple of %zu here, not %lld",
+                       unit, (long long)job->config.seq);
     o->compute = (int)aa_cpu_compute(cpu);
     return AA_OK;
 }
 
-static aa_status open_set(aa_job *job, aa_examples *set, aa_part part, const char *name,
-                          const aa_job_hooks *hooks, aa_err *err) {
+static aa_status open_set(aa_job *job, aa_cpu *cpu, aa_examples *set, aa_part part,
+                          const char *name, const aa_job_hooks *hooks, aa_err *err) {
     AA_TRY(aa_examples_init(set, &job->tokens, part, job->T, err));
     set->map = job->compact_map;
     set->packing = job->o->packing;
-    set->even = job->o->compute == AA_COMPUTE_BF16;
+    set->unit = aa_cpu_batch_unit(cpu);
     if (!set->n)
         return aa_fail(err, AA_EUSAGE,
                        "the %s part has no example with something to learn in its first %zu "
@@ -445,24 +448,25 @@ static aa_status open_set(aa_job *job, aa_examples *set, aa_part part, const cha
 }
 
 /* How full the windows are is measured on the first epoch. */
-static aa_status open_examples(aa_job *job, const aa_job_hooks *hooks, aa_err *err) {
+static aa_status open_examples(aa_job *job, aa_cpu *cpu, const aa_job_hooks *hooks,
+                               aa_err *err) {
     job->examples = true;
-    AA_TRY(open_set(job, &job->train_set, AA_PART_TRAIN, "training", hooks, err));
-    AA_TRY(open_set(job, &job->valid_set, AA_PART_VALID, "validation", hooks, err));
+    AA_TRY(open_set(job, cpu, &job->train_set, AA_PART_TRAIN, "training", hooks, err));
+    AA_TRY(open_set(job, cpu, &job->valid_set, AA_PART_VALID, "validation", hooks, err));
     uint64_t windows = aa_examples_windows(&job->train_set, (uint64_t)job->o->seed);
     job->n_epoch_tokens = (double)job->train_set.n_rows;
     job->fill = job->n_epoch_tokens / ((double)windows * (double)job->T);
     return AA_OK;
 }
 
-static aa_status open_streams(aa_job *job, const aa_job_hooks *hooks, aa_err *err) {
+static aa_status open_streams(aa_job *job, aa_cpu *cpu, const aa_job_hooks *hooks, aa_err *err) {
     AA_TRY(aa_stream_init(&job->train, &job->tokens, AA_PART_TRAIN, err));
     AA_TRY(aa_stream_init(&job->valid, &job->tokens, AA_PART_VALID, err));
     if (job->compact_map) {
         AA_TRY(aa_stream_restrict(&job->train, job->compact_map, job->tokenizer, err));
         AA_TRY(aa_stream_restrict(&job->valid, job->compact_map, job->tokenizer, err));
     }
-    if (job->tokens.unlearned) return open_examples(job, hooks, err);
+    if (job->tokens.unlearned) return open_examples(job, cpu, hooks, err);
     uint64_t windows = aa_stream_windows(&job->train, job->T);
     if (!windows)
         return aa_fail(err, AA_EUSAGE,
@@ -586,7 +590,7 @@ static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks
     if (job->config.head_rank) AA_TRY(rank_ids(job, err));
     AA_TRY(batch_shape(job, err));
     AA_TRY(settle_compute(job, cpu, err));
-    AA_TRY(open_streams(job, hooks, err));
+    AA_TRY(open_streams(job, cpu, hooks, err));
     job->tokens_digest = tokens_identity(&job->tokens);
     AA_TRY(settle(job, err));
     AA_TRY(settle_adapter(job, base, err));

@@ -81,14 +81,15 @@ def bfloat16_products():
     if option("auto", "compute") == "f32":
         if os.environ.get("AA_ISA") == "scalar":
             raise Skip("the scalar model of bfloat16 products is slow")
-        refused(run(*tiny_run("none", "--compute", "bf16")), 1, "bfloat16", "auto")
-        raise Skip("this processor has no bfloat16 products")
+        if os.environ.get("AA_ISA") != "avx512":        # there, but slow, on some processors
+            refused(run(*tiny_run("none", "--compute", "bf16")), 1, "bfloat16", "auto")
+        raise Skip("this processor has no bfloat16 products that are faster")
     done(*tiny_run("pairs", *calm, "--compute", "bf16", "--threads", "2"))
     same_run("auto", "pairs")
     losses = [[e["loss"] for e in journal(d) if e["event"] == "eval"][-1]
               for d in ("floats", "pairs")]
     check(losses[0] != losses[1] and abs(losses[0] - losses[1]) < 0.02, f"losses {losses}")
-    refused(run(*tiny_run("odd", "--compute", "bf16", "--seq", "15")), 2, "seq", "even")
+    refused(run(*tiny_run("odd", "--compute", "bf16", "--seq", "15")), 2, "seq", "multiple of")
     refused(run(*tiny_run("none", "--compute", "bf16"), env={"AA_ISA": "avx2"}), 1, "bfloat16")
 
 

@@ -211,12 +211,12 @@ static void test_examples(void **state) {
 
 /* Every epoch has every example once, whole, in windows that the next example would not fit; the
  * windows from any example on are those that a longer walk comes by. */
-static void walk(aa_examples *e, bool packing, bool even) {
+static void walk(aa_examples *e, bool packing, size_t unit) {
     uint64_t windows = 0, seed = 9, n = 0;
     bool orders_differ = false;
     uint64_t first[N];
     e->packing = packing;
-    e->even = even;
+    e->unit = unit;
     for (int epoch = 0; epoch < 3; epoch++) {
         bool seen[N] = {false};
         while (n < (uint64_t)(epoch + 1) * N) {
@@ -237,11 +237,12 @@ static void walk(aa_examples *e, bool packing, bool even) {
                 first[(n + i) % N] = which;
                 seen[which] = true;
             }
-            bool filled = even && rows % 2;
-            assert_int_equal(w.p.n_rows, rows + filled);
+            size_t fill = (unit - rows % unit) % unit;
+            bool filled = fill > 0;
+            assert_int_equal(w.p.n_rows, rows + fill);
             assert_int_equal(w.p.n_sequences, k + filled);
             assert_int_equal(w.start[w.p.n_sequences], w.p.n_rows);
-            if (filled) assert_int_equal(w.targets[rows], -1);
+            for (size_t i = 0; i < fill; i++) assert_int_equal(w.targets[rows + i], -1);
             uint64_t next = aa_rng_permute(seed, (n + k) / N, N, (n + k) % N);
             if (packing) assert_true(rows + e->rows[next] > T);
             n += k;
@@ -260,10 +261,10 @@ static void test_windows(void **state) {
     aa_examples e;
     open_many(&t);
     check_ok(aa_examples_init(&e, &t, AA_PART_COUNT, T, &err));
-    walk(&e, true, false);
-    walk(&e, true, true);
-    walk(&e, false, false);
-    walk(&e, false, true);
+    for (size_t unit = 1; unit <= 4; unit *= 2) {
+        walk(&e, true, unit);
+        walk(&e, false, unit);
+    }
     aa_examples_release(&e);
     uint64_t n = 0;
     for (int part = 0; part < AA_PART_COUNT; part++) {

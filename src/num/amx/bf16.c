@@ -22,7 +22,11 @@ AA_INLINE void memory_changes(void) { __asm__ volatile("" ::: "memory"); }
 static void configure(void) {
     static _Thread_local bool done;
     if (done) return;
-    struct { uint8_t palette, start, reserved[14]; uint16_t width[16]; uint8_t rows[16]; } c = {.palette = 1};
+    struct {
+        uint8_t palette, start, reserved[14];
+        uint16_t width[16];
+        uint8_t rows[16];
+    } c = {.palette = 1};
     for (int i = 0; i < 8; i++) {
         c.width[i] = 64;
         c.rows[i] = SIDE;

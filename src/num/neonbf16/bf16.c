@@ -1,5 +1,5 @@
-/* bfloat16 pairs with Armv8.6's BFDOT: two products, their sum, and the sum with what was there, each
- * rounded to odd, subnormals taken as zero (num/scalar/bf16.c). */
+/* bfloat16 pairs with Armv8.6's BFDOT: two products, their sum, and the sum with what was there,
+ * each rounded to odd, subnormals taken as zero (num/scalar/bf16.c). */
 #include <float.h>
 #include "num/neon/vec.h"
 #undef ISA
