@@ -43,9 +43,10 @@ static aa_status machine(cli_call *call, aa_err *err) {
     } else {
         aa_text_printf(out, "processor   %s, %d cores; caches %zu KiB, %zu KiB, %zu KiB\n", c.brand,
                        c.n_cores, c.l1d_bytes / 1024, c.l2_bytes / 1024, c.l3_bytes / 1024);
-        aa_text_printf(out, "vectors     %s%s%s%s%s; in use: %s\n", c.avx512 ? "avx512 " : "",
+        aa_text_printf(out, "vectors     %s%s%s%s%s%s; in use: %s\n", c.avx512 ? "avx512 " : "",
                        c.avx512_bf16 ? "avx512_bf16 " : "", c.amx_bf16 ? "amx " : "",
                        c.avx2_fma ? "avx2 " : "", c.neon ? "neon " : "",
+                       c.neon_bf16 ? "neon_bf16 " : "",
                        aa_isa_name(aa_cpu_isa(cpu)));
         aa_text_printf(out, "peak        %.1f GFLOP/s with %d threads, f32 multiply-add\n", peak,
                        aa_cpu_threads(cpu));
