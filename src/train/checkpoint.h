@@ -17,7 +17,7 @@
 #include "train/train.h"
 
 typedef struct aa_position {               /* everything about a run that is not an array */
-    uint64_t step, windows, tokens, optim_t, journal_bytes, rng_seed;
+    uint64_t step, windows, tokens, optim_t, journal_bytes, rng_seed, sequence_forwards;
     double elapsed_s, train_s;             /* since the start, all in; of it in updates */
     double flop;                           /* of matrices, done */
     aa_eval_result last_eval;              /* tokens 0: none yet */
