@@ -23,7 +23,7 @@ struct aa_lm_objective {
     size_t pass;                          /* sequences in a pass */
     aa_zo_objective zo;
     aa_zo_row *rows; aa_zo_matrix *matrices;
-    aa_probe_rows *index; aa_tensor **basis;              /* [n_tensors] */
+    aa_probe_rows *index; aa_tensor **parts;              /* [n_tensors] */
     derived *derived; size_t n_derived;
     aa_prober prober;
     int32_t *ids, *targets, *start;       /* of a pass: [pass * T], and pass + 1 */
@@ -44,12 +44,14 @@ static int add_row(aa_lm_objective *o, aa_tensor *t, size_t id, aa_factor factor
     return (int)o->zo.space.n_rows++;
 }
 
+/* Biases are no part of an adapter. */
 static void add_base_rows(aa_lm_objective *o) {
     for (size_t i = 0; i < o->model->n_base; i++) {
         aa_tensor *t = &o->model->tensors[i];
         const bool vector = aa_tensor_is_vector(t);
         if (!vector) o->index[i].own = add_row(o, t, i, AA_FACTOR_WHOLE);
-        else if (o->config.norms) o->index[i].own = add_row(o, t, i, AA_FACTOR_NORM);
+        else if (o->config.norms && (t->kind == AA_KIND_NORM || !o->model->lora))
+            o->index[i].own = add_row(o, t, i, AA_FACTOR_NORM);
     }
 }
 
@@ -71,7 +73,7 @@ static void add_core(aa_lm_objective *o, aa_zo_matrix *m, size_t id, aa_tensor *
     make_tensor(o, &d->parts[1], B, "lora_core", B->cols, B->cols);
     m->b = add_row(o, &d->parts[0], id, AA_FACTOR_B);
     m->core = o->index[at].core = add_row(o, &d->parts[1], id, AA_FACTOR_CORE);
-    o->basis[at] = &d->parts[0];
+    o->parts[at] = d->parts;
 }
 
 static void add_scale(aa_lm_objective *o, size_t id, aa_tensor *m) {
@@ -82,6 +84,7 @@ static void add_scale(aa_lm_objective *o, size_t id, aa_tensor *m) {
     for (size_t j = 0; d->parts[1].data && j < m->cols; j++) d->parts[1].data[j] = 1;
     if (d->parts[0].data && m->data) memcpy(d->parts[0].data, m->data, m->cols * sizeof *m->data);
     o->index[id].scale = add_row(o, &d->parts[1], id, AA_FACTOR_SCALE);
+    o->parts[id] = d->parts;
 }
 
 static void add_site(aa_lm_objective *o, int layer, aa_target target) {
@@ -116,7 +119,7 @@ static aa_status make_space(aa_lm_objective *o, aa_err *err) {
     o->matrices = aa_arena_new(&o->arena, aa_zo_matrix, sites);
     o->derived = aa_arena_new(&o->arena, derived, sites);
     o->index = aa_arena_new(&o->arena, aa_probe_rows, m->n_tensors);
-    o->basis = aa_arena_new(&o->arena, aa_tensor *, m->n_tensors);
+    o->parts = aa_arena_new(&o->arena, aa_tensor *, m->n_tensors);
     AA_TRY(aa_arena_status(&o->arena, err));
     for (size_t i = 0; i < m->n_tensors; i++) o->index[i] = (aa_probe_rows){-1, -1, -1};
     o->zo.space.rows = o->rows;
@@ -443,7 +446,7 @@ aa_status aa_lm_objective_open(aa_lm_objective **out, const aa_zo_config *config
         return st;
     }
     o->prober.rows = o->index;
-    o->prober.basis = o->basis;
+    o->prober.parts = o->parts;
     *out = o;
     return AA_OK;
 }

@@ -55,7 +55,7 @@ static void add_core(const aa_prober *p, const aa_linear *b, aa_real *y, size_t 
     const size_t i = index_of(p, b->weight), R = b->n_in,
                  count = list_streams(p, p->rows[i].core, 0, n);
     const aa_lowrank inner = {.n_out = R, .rank = R, .scale = 1, .fresh = true},
-                     outer = {.n_out = b->n_out, .rank = R, .b = count ? p->basis[i]->data : NULL,
+                     outer = {.n_out = b->n_out, .rank = R, .b = count ? p->parts[i][0].data : NULL,
                               .scale = scale};
 
     if (!count) return;
@@ -68,15 +68,24 @@ static void add_core(const aa_prober *p, const aa_linear *b, aa_real *y, size_t 
 
 /* Gains of the map's rows in stream s, into p->vector; false: they are not perturbed. */
 static bool stream_gains(const aa_prober *p, const aa_linear *lin, size_t s) {
+    const aa_real *length = lin->delta->magnitudes->length;
     aa_real *to = p->vector;
     bool any = false;
     aa_direction z;
 
     memcpy(to, lin->delta->magnitudes->gain, lin->n_out * sizeof *to);
-    for (int i = 0; i < lin->n_parts; to += lin->weight[i].rows, i++) {
-        if (!direction(p, rows_of(p, &lin->weight[i])->scale, s, &z)) continue;
-        aa_direction_add(p->cpu, to, to, 1, amplitude(p, s), &z, 0, lin->weight[i].rows);
-        any = true;
+    for (int i = 0; i < lin->n_parts; i++) {
+        const size_t at = index_of(p, &lin->weight[i]), n = lin->weight[i].rows;
+        const aa_tensor *parts = p->parts[at];
+
+        if (direction(p, p->rows[at].scale, s, &z)) {
+            aa_direction_add(p->cpu, to, parts[1].data, 1, amplitude(p, s), &z, 0, n);
+            for (size_t j = 0; j < n; j++)
+                to[j] = length[j] > 0 ? to[j] * parts[0].data[j] / length[j] : 0;
+            any = true;
+        }
+        to += n;
+        length += n;
     }
     return any;
 }

@@ -40,7 +40,9 @@ typedef struct aa_prober {
     aa_cpu *cpu; aa_model *model;
     const aa_activations *activations;    /* of the pass */
     const aa_probe_rows *rows;            /* [n_tensors] */
-    aa_tensor *const *basis;              /* [n_tensors] of a B with a core: what the core is under */
+    /* [n_tensors] two tensors that have rows in the place of one of the model: of a B its basis and
+     * core, of a whole matrix the lengths and scales of its rows. */
+    aa_tensor *const *parts;
     const aa_zo_view *view;               /* NULL: the weights as they are */
     const aa_probe_stream *streams; size_t n_streams;
     const aa_probe_watch *watch;          /* NULL: nobody looks */
