@@ -98,7 +98,8 @@ typedef struct aa_hf_options {
 
 /* Writes config.json, generation_config.json, model.safetensors, tokenizer.json,
  * tokenizer_config.json into an existing directory. Residual scale is folded into the output
- * projections, a low-rank head multiplied out. *out_exact tells whether model.safetensors holds the
+ * projections, a low-rank head multiplied out, an adapter without magnitudes added to its
+ * matrices. *out_exact tells whether model.safetensors holds the
  * very weights (none of that, and rows in the order of ids). */
 aa_status aa_hf_write(const char *dir, const aa_model *m, const aa_hf_options *o, bool *out_exact,
                       aa_err *err) AA_MUST_USE;

@@ -223,11 +223,11 @@ static aa_status fill_directory(const char *dir, const aa_model *m, const aa_hf_
     int no = aa_sys_remove_tree(dir);
     if (no) return aa_fail_errno(err, no, "cannot remove the unfinished checkpoint", dir);
     AA_TRY(aa_make_dirs(dir, err));
-    if (m->lora) {
+    if (m->lora && base_name) {
         AA_TRY(write_adapter(dir, m, base_name, &files, err));
         exact = true;
     } else AA_TRY(aa_hf_write(dir, m, &hf, &exact, err));
-    if (optim->tensors || !exact) AA_TRY(write_state(dir, m, optim, !exact, &files, err));
+    if (optim->tensors) AA_TRY(write_state(dir, m, optim, !exact, &files, err));
     AA_TRY(write_run_json(dir, at, exact, &files, err));
     no = aa_sys_fsync_dir(dir);
     return no ? aa_fail_errno(err, no, "cannot flush", dir) : AA_OK;

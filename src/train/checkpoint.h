@@ -1,5 +1,7 @@
 /* train/checkpoint: a Hugging Face directory that resumes exactly, or, of a model with an adapter,
- * a PEFT directory with what was trained: the base stays where it is.
+ * a PEFT directory with what was trained: the base stays where it is. Where the base's own matrices
+ * were trained as well, the whole is written, the adapter in its matrices. A run by zeroth order
+ * resumes from its ledger; its directories hold no train_state.
  *
  * Beside what aa_hf_write or aa_peft_write makes:
  *   train_state.safetensors   optimizer slots "<slot>.<row>", and "master.<row>" where
@@ -29,6 +31,7 @@ typedef struct aa_position {               /* everything about a run that is not
     aa_digest tokens_digest;
 } aa_position;
 
+/* base_name NULL: an adapter goes into the matrices. */
 aa_status aa_checkpoint_write(const char *run_dir, const aa_model *m, const aa_hf_options *hf,
                               const char *base_name, const aa_optim *optim,
                               const aa_position *at, aa_err *err) AA_MUST_USE;

@@ -132,7 +132,8 @@ static aa_status make_space(aa_lm_objective *o, aa_err *err) {
 
 /* What of this model the method cannot move. */
 static aa_status check_model(const aa_lm_objective *o, aa_err *err) {
-    const bool dora = o->model->lora && o->model->lora->dora, scale = o->config.space == AA_ZO_SCALE;
+    const bool dora = o->model->lora && o->model->lora->dora,
+               scale = o->config.space == AA_ZO_SCALE;
 
     if (o->config.space == AA_ZO_WHOLE && o->model->config.head_rank)
         return aa_fail(err, AA_EUNSUPPORTED,

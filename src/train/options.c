@@ -136,8 +136,9 @@ const aa_opt aa_train_rows[] = {
     {"train-tables", "adapter", AA_OPT_STRING, AT(train_tables), NULL, 0, 0, 0, "LIST",
      "train whole token tables as well: embedding, head"},
 
-#define OPT(key, type, field, init, lo, hi, scale, choices, help)                             \
-    {key, "zeroth order", AA_OPT_##type, AT(zo.field), init, lo, hi, AA_SCALE_##scale, choices, help},
+#define OPT(key, type, field, init, lo, hi, scale, choices, help)                                  \
+    {key, "zeroth order", AA_OPT_##type, AT(zo.field), init, lo, hi, AA_SCALE_##scale, choices,    \
+     help},
 #include "zo/options.def"
 
     {"seed", "run", AA_OPT_INT, AT(seed), "1", 0, 9e15, 0, "N",

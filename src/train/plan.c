@@ -122,8 +122,9 @@ static aa_status measure_all(aa_plan *p, const aa_job *job, aa_cpu *cpu, aa_err 
     p->other_bytes = BASE_BYTES + session;
     if (is_zo(job)) AA_TRY(measure_zo(p, job, err));
     p->base_bytes = stored ? job->base.size_bytes : 0;
-    p->peak_bytes = with_packed + (is_zo(job) ? p->optim_bytes : 0) + step + p->scratch_bytes + p->data_bytes + p->base_bytes +
+    p->peak_bytes = with_packed + step + p->scratch_bytes + p->data_bytes + p->base_bytes +
                     p->other_bytes;
+    if (is_zo(job)) p->peak_bytes += p->optim_bytes;
     return AA_OK;
 }
 

@@ -372,8 +372,9 @@ static aa_status save(run *r, aa_err *err) {
     AA_TRY(aa_journal_sync(&r->journal, err));
     r->at.journal_bytes = r->journal.size_bytes;
     r->at.elapsed_s = now_s(r);
-    AA_TRY(aa_checkpoint_write(r->dir, &r->mem.model, &hf, r->job->o->base, &r->mem.optim, &r->at,
-                               err));
+    const bool whole = is_zo(r) && aa_zo_writes_matrices(&r->job->o->zo);
+    AA_TRY(aa_checkpoint_write(r->dir, &r->mem.model, &hf, whole ? NULL : r->job->o->base,
+                               &r->mem.optim, &r->at, err));
     AA_TRY(aa_checkpoint_mark(r->dir, r->at.step, "last", err));
     if (r->at.best_step == r->at.step && r->evaluated_step == r->at.step)
         AA_TRY(aa_checkpoint_mark(r->dir, r->at.step, "best", err));

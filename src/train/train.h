@@ -152,8 +152,8 @@ aa_status aa_evaluate(const aa_evaluator *e, double *window_loss, aa_eval_result
 typedef struct aa_train_progress {
     uint64_t step, tokens; double epoch, fraction, loss, loss_smooth, lr, grad_norm, bits_per_byte;
     double wall_s, tokens_per_s, share_of_peak, left_s;
-    uint64_t sequence_forwards;            /* so far; 0: not by zeroth order. lr is then the rate, */
-    double spread;                         /* and this what scalars are divided by */
+    uint64_t sequence_forwards; double spread;     /* of zeroth order, else 0: so far; what scalars
+                                                      are divided by. lr is then its rate */
 } aa_train_progress;
 
 typedef struct aa_train_hooks {            /* all optional; called on the training thread */

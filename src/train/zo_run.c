@@ -34,7 +34,8 @@ static void settle_space(aa_opts *opts) {
 static aa_status check_others(const aa_opts *opts, aa_err *err) {
     static const struct { const char *key, *instead; } rows[] = {
         {"lr", "--zo-rho, or --zo-lr"}, {"min-lr", "--cooldown"}, {"optimizer", "--zo-update"},
-        {"freeze-a", "--zo-space b"}, {"lora-plus", "--zo-space"}, {"train-tables", "--zo-space whole"},
+        {"freeze-a", "--zo-space b"}, {"lora-plus", "--zo-space"},
+        {"train-tables", "--zo-space whole"},
         {"clip", "--zo-clip"}, {"weight-decay", "nothing"}, {"lora-dropout", "nothing"}};
     const aa_train_options *o = opts->values;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
