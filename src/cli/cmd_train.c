@@ -70,6 +70,9 @@ static void print_result(const aa_train_options *o, const aa_train_result *r) {
             "      %.0f tokens/s, %.0f%% of the FMA peak; updates %.1f s, validation %.1f s, "
             "checkpoints %.1f s\n",
             r->tokens_per_s, 100 * r->share_of_peak, r->train_s, r->eval_s, r->checkpoint_s);
+    if (r->sequence_forwards)
+        fprintf(stderr, "      %llu forward passes of a sequence\n",
+                (unsigned long long)r->sequence_forwards);
     fprintf(stderr, "      validation loss %.4f%s, %.4f bits/byte; best at step %llu\n",
             r->final.loss, cli_plus_minus(r->final.loss_stderr).text, r->final.bits_per_byte,
             (unsigned long long)r->best_step);
@@ -85,6 +88,8 @@ static void result_json(const aa_train_options *o, const aa_train_result *r, aa_
     cli_key_string(out, "out", o->out);
     cli_key_int(out, "steps", (int64_t)r->step);
     cli_key_int(out, "tokens", (int64_t)r->tokens);
+    if (r->sequence_forwards)
+        cli_key_int(out, "sequence_forwards", (int64_t)r->sequence_forwards);
     cli_key_real(out, "epochs", r->epoch);
     cli_key_real(out, "flop", r->flop);
     cli_key_real(out, "loss", r->final.loss);

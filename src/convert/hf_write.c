@@ -17,11 +17,13 @@
  * model.
  */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include "base/file.h"
 #include "base/memory.h"
 #include "convert/convert_int.h"
 #include "formats/safetensors.h"
+#include "model/lora.h"
 
 enum { CHUNK = 1 << 14, IDS = 64 }; /* elements converted, rows multiplied out at a time */
 
@@ -118,17 +120,61 @@ static aa_status write_low_rank(aa_outfile *f, const aa_model *m, aa_cpu *cpu, c
     return AA_OK;
 }
 
+/* The factors of the term that the model has on top of a matrix of a block, if it has one. */
+static bool term_of(const aa_model *m, const aa_tensor *t, aa_stored_delta *out) {
+    char name[72];
+
+    for (aa_target target = 0; m->lora && t->layer >= 0 && target < AA_TARGET_COUNT; target++) {
+        aa_tensor *A, *B;
+
+        snprintf(name, sizeof name, "model.layers.%d.%s.weight", t->layer,
+                 aa_target_module(target));
+        if (strcmp(name, t->name) != 0) continue;
+        aa_lora_find(m, t->layer, target, &A, &B);
+        if (!A) return false;
+        *out = (aa_stored_delta){.rank = A->rows, .A = (const float *)A->data,
+                                 .B = (const float *)B->data,
+                                 .scale = aa_lora_scale(m->lora, aa_lora_site_of(m->lora, t->layer,
+                                                                                 target))};
+        return true;
+    }
+    return false;
+}
+
+/* W + scale B A, row by row. */
+static void write_sum(aa_outfile *f, const aa_model *m, const aa_tensor *t,
+                      const aa_stored_delta *term, float *row, float *chunk) {
+    const aa_stored w = {.type = AA_TYPE_F32, .rows = t->rows, .cols = t->cols, .delta = term,
+                         .data = (const unsigned char *)t->data};
+
+    for (size_t j = 0; j < t->rows; j++) {
+        aa_stored_read(&w, j, 1, row);
+        write_values(f, row, t->cols, aa__residual_scale_of(&m->config, t), chunk);
+    }
+}
+
 static aa_status write_tensors(aa_outfile *f, const aa_model *m, const aa_hf_options *o,
                                const vocabulary *v, aa_err *err) {
     float *chunk = aa_heap_alloc(CHUNK, sizeof *chunk);
     aa_status st = AA_OK;
 
-    if (!chunk) return aa_fail_memory(err, "a conversion buffer", CHUNK * sizeof *chunk);
+    aa_stored_delta term;
+    size_t widest = (size_t)(m->config.ffn > m->config.dim ? m->config.ffn : m->config.dim);
+    if (widest < (size_t)(m->config.heads * m->config.head_dim))
+        widest = (size_t)(m->config.heads * m->config.head_dim);
+    float *row = aa_heap_alloc(widest, sizeof *row);
+
+    if (!chunk || !row) {
+        aa_heap_free(chunk);
+        aa_heap_free(row);
+        return aa_fail_memory(err, "a conversion buffer", CHUNK * sizeof *chunk);
+    }
     for (size_t i = 0; !st && i < m->n_base; i++) {
         const aa_tensor *t = &m->tensors[i];
 
         if (is_factor(m, t)) continue;
-        if (is_low_rank(m, t)) st = write_low_rank(f, m, o->cpu, v, chunk, err);
+        if (term_of(m, t, &term)) write_sum(f, m, t, &term, row, chunk);
+        else if (is_low_rank(m, t)) st = write_low_rank(f, m, o->cpu, v, chunk, err);
         else if (!v->row_of || !aa__is_by_id(t))
             write_values(f, t->data, aa_tensor_size(t), aa__residual_scale_of(&m->config, t),
                          chunk);
@@ -137,6 +183,7 @@ static aa_status write_tensors(aa_outfile *f, const aa_model *m, const aa_hf_opt
                 write_values(f, t->data + (size_t)v->row_of[id] * t->cols, t->cols, 1, chunk);
     }
     aa_heap_free(chunk);
+    aa_heap_free(row);
     return st;
 }
 

@@ -228,6 +228,27 @@ aa_status aa_source_measure(aa_source *s, aa_source_weights *out, aa_err *err) {
     return AA_OK;
 }
 
+static aa_status add_digest(void *ctx, const aa_tensor *row, const aa_stored *m, aa_err *err) {
+    aa_digester *d = ctx;
+    const uint64_t shape[3] = {(uint64_t)m->type, m->rows, m->cols};
+
+    (void)err;
+    aa_digester_add(d, row->name, strlen(row->name) + 1);
+    aa_digester_add(d, shape, sizeof shape);
+    aa_digester_add(d, m->data, aa_stored_bytes(m));
+    return AA_OK;
+}
+
+aa_status aa_source_weights_digest(aa_source *s, aa_digest *out, aa_err *err) {
+    aa_digester *d;
+
+    AA_TRY(aa_digester_new(&d, err));
+    aa_status st = aa_source_each(s, add_digest, d, err);
+    if (!st) *out = aa_digester_get(d);
+    aa_digester_free(d);
+    return st;
+}
+
 void aa_source_types(const aa_source_weights *z, aa_text *out) {
     const char *comma = "";
 

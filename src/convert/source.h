@@ -67,6 +67,8 @@ typedef struct aa_source_weights {
     bool quantised;                      /* some are of a type that no float is */
 } aa_source_weights;
 aa_status aa_source_measure(aa_source *s, aa_source_weights *out, aa_err *err) AA_MUST_USE;
+/* Of names, types, shapes and bytes of all weights, whatever else the files say. */
+aa_status aa_source_weights_digest(aa_source *s, aa_digest *out, aa_err *err) AA_MUST_USE;
 /* "211 Q4_1, 61 F32" */
 void aa_source_types(const aa_source_weights *w, aa_text *out);
 /* From now on the source is the model of these ids (ascending, copied). Refuses one that is compact
@@ -96,7 +98,8 @@ typedef struct aa_hf_options {
 
 /* Writes config.json, generation_config.json, model.safetensors, tokenizer.json,
  * tokenizer_config.json into an existing directory. Residual scale is folded into the output
- * projections, a low-rank head multiplied out. *out_exact tells whether model.safetensors holds the
+ * projections, a low-rank head multiplied out, an adapter without magnitudes added to its
+ * matrices. *out_exact tells whether model.safetensors holds the
  * very weights (none of that, and rows in the order of ids). */
 aa_status aa_hf_write(const char *dir, const aa_model *m, const aa_hf_options *o, bool *out_exact,
                       aa_err *err) AA_MUST_USE;

@@ -49,6 +49,13 @@ typedef struct aa_backend {
                                  aa_err *err);
     aa_status (*wait)(void *self, aa_err *err); /* everything begun so far is done */
     void (*params_changed)(void *self, struct aa_model *m); /* optional */
+    /* optional, forward only, else the CPU: what stands between halves and linear maps, for a
+     * backend whose rows see weights of their own. x of block 0 from the ids; y = rmsnorm(x) with
+     * gain w; p = x A^T of lin->delta. */
+    void (*lookup)(void *self, struct aa_model *m, struct aa_activations *a, const int32_t *ids);
+    void (*norm)(void *self, aa_real *y, size_t ldy, aa_real *rstd, const aa_real *x,
+                 const aa_tensor *w, aa_rows rows, aa_real eps);
+    void (*delta_input)(void *self, aa_real *p, const aa_real *x, size_t T, aa_linear *lin);
     void (*release)(void *self);                            /* optional */
 } aa_backend;
 

@@ -19,8 +19,16 @@ const aa_real *aa__delta_input(aa_backend *be, const aa_activations *a, const aa
         /* [N,C] */ aa_dropout_apply(be->cpu, a->dropped, x, a->N, A->n_in, false, &mask);
         x = a->dropped;
     }
-    /* [N,R] */ aa_linear_forward(be->cpu, a->p, A->n_out, x, A->n_in, a->N, A, &plain);
+    if (be->delta_input) be->delta_input(be->self, a->p, x, a->N, lin);
+    else
+        /* [N,R] */ aa_linear_forward(be->cpu, a->p, A->n_out, x, A->n_in, a->N, A, &plain);
     return a->p;
+}
+
+static void norm(aa_backend *be, aa_real *y, size_t ldy, aa_real *rstd, const aa_real *x,
+                 const aa_tensor *w, aa_rows rows, double eps) {
+    if (be->norm) be->norm(be->self, y, ldy, rstd, x, w, rows, (aa_real)eps);
+    else aa_rmsnorm_forward(be->cpu, y, ldy, rstd, x, w->data, rows, (aa_real)eps);
 }
 
 /* y = x W^T + b, for all rows of the pass, which are dense */
@@ -51,22 +59,21 @@ static aa_status attention_half(aa_model *m, aa_backend *be, aa_activations *a, 
     const aa_config *c = &m->config;
     const size_t C = (size_t)c->dim, H = (size_t)c->heads, K = (size_t)c->kv_heads;
     const size_t D = (size_t)c->head_dim, N = a->N;
-    const aa_real eps = (aa_real)c->norm_eps;
-    const double s = c->residual_scale;
+    const double s = c->residual_scale, eps = c->norm_eps;
     aa_block *w = &m->blocks[layer];
     aa_block_activations *b = &a->blocks[layer];
     aa_cpu *cpu = be->cpu;
 
-    /* [N,C]       */ aa_rmsnorm_forward(cpu, b->n_attn, C, b->rstd_attn, b->x, w->norm_attn->data,
-                                         (aa_rows){N, 1, C, C}, eps);
+    /* [N,C]       */ norm(be, b->n_attn, C, b->rstd_attn, b->x, w->norm_attn,
+                           (aa_rows){N, 1, C, C}, eps);
     /* [N,(H+2K)D] */ AA_TRY(linear(be, a, b->qkv, b->n_attn, &w->qkv, err));
     aa_real *q = b->qk, *k = b->qk + H * D, *v = b->qkv + (H + K) * D;
 
     if (c->qk_norm) {
-        /* [N,H,D] */ aa_rmsnorm_forward(cpu, q, a->ld_qk, b->rstd_q, b->qkv, w->q_norm->data,
-                                         (aa_rows){N, H, D, a->ld_qkv}, eps);
-        /* [N,K,D] */ aa_rmsnorm_forward(cpu, k, a->ld_qk, b->rstd_k, b->qkv + H * D,
-                                         w->k_norm->data, (aa_rows){N, K, D, a->ld_qkv}, eps);
+        /* [N,H,D] */ norm(be, q, a->ld_qk, b->rstd_q, b->qkv, w->q_norm,
+                           (aa_rows){N, H, D, a->ld_qkv}, eps);
+        /* [N,K,D] */ norm(be, k, a->ld_qk, b->rstd_k, b->qkv + H * D, w->k_norm,
+                           (aa_rows){N, K, D, a->ld_qkv}, eps);
     }
     /* [N,H+K,D]   */ aa_rope(cpu, q, a->ld_qk, N, H + K, D, m->rope_table, a->pos, false);
 
@@ -86,8 +93,8 @@ static aa_status gate_up(aa_model *m, aa_backend *be, aa_activations *a, int lay
     aa_block *w = &m->blocks[layer];
     aa_block_activations *b = &a->blocks[layer];
 
-    /* [N,C]  */ aa_rmsnorm_forward(be->cpu, b->n_ffn, C, b->rstd_ffn, b->x_mid, w->norm_ffn->data,
-                                    (aa_rows){a->N, 1, C, C}, (aa_real)m->config.norm_eps);
+    /* [N,C]  */ norm(be, b->n_ffn, C, b->rstd_ffn, b->x_mid, w->norm_ffn,
+                      (aa_rows){a->N, 1, C, C}, m->config.norm_eps);
     /* [N,2F] */ return linear(be, a, b->gu, b->n_ffn, &w->gate_up, err);
 }
 
@@ -125,11 +132,12 @@ aa_status aa__model_forward(aa_model *m, aa_backend *be, aa_activations *a, cons
     const size_t C = (size_t)m->config.dim;
     const int L = (int)m->config.layers;
 
-    /* [N,C] */ aa__lookup_forward(m, be->cpu, a, ids);
+    if (be->lookup) be->lookup(be->self, m, a, ids);
+    else
+        /* [N,C] */ aa__lookup_forward(m, be->cpu, a, ids);
     /* [N,C] */ AA_TRY(blocks_forward(m, be, a, 0, L, err));
-    /* [N,C] */ aa_rmsnorm_forward(be->cpu, a->n_final, C, a->rstd_final, a->x_final,
-                                   m->norm_final->data, (aa_rows){a->N, 1, C, C},
-                                   (aa_real)m->config.norm_eps);
+    /* [N,C] */ norm(be, a->n_final, C, a->rstd_final, a->x_final, m->norm_final,
+                     (aa_rows){a->N, 1, C, C}, m->config.norm_eps);
     return AA_OK;
 }
 

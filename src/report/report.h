@@ -10,6 +10,7 @@
  *    "host":{"cpu":"...","isa":"avx512","threads":2,"peak_gflops":x,"version":"0.1.0"}}
  *   {"event":"step","step":n,"tokens":n,"epoch":x,"loss":x,"lr":x,"grad_norm":x,
  *    "time":{"wall_s":x,"tokens_per_s":x,"share_of_peak":x}}        loss: mean since the last such
+ *        by zeroth order, "sequence_forwards":n,"spread":x in the place of grad_norm
  *   {"event":"eval","step":n,"tokens":n,"loss":x,"loss_stderr":x,"bits_per_byte":x,"perplexity":x,
  *    "eval_tokens":n,"best":true,"time":{"wall_s":x}}
  *   {"event":"sample","step":n,"text":"..."}

@@ -24,6 +24,7 @@ static const struct { const char *key; field_type type; size_t at; } fields[] = 
     {"optimizer_updates", FIELD_U64, offsetof(aa_position, optim_t)},
     {"journal_bytes", FIELD_U64, offsetof(aa_position, journal_bytes)},
     {"seed", FIELD_U64, offsetof(aa_position, rng_seed)},
+    {"sequence_forwards", FIELD_U64, offsetof(aa_position, sequence_forwards)},
     {"elapsed_s", FIELD_REAL, offsetof(aa_position, elapsed_s)},
     {"train_s", FIELD_REAL, offsetof(aa_position, train_s)},
     {"flop", FIELD_REAL, offsetof(aa_position, flop)},
@@ -121,7 +122,7 @@ static aa_status list_state(state_rows *s, const aa_model *m, const aa_optim *op
     s->names = aa_heap_alloc(most, sizeof *s->names);
     if (!s->entries || !s->data || !s->names)
         return aa_fail_memory(err, "the list of training state", most * 256);
-    for (size_t slot = 0; slot < AA_OPTIM_SLOTS; slot++)
+    for (size_t slot = 0; optim->tensors && slot < AA_OPTIM_SLOTS; slot++)
         for (size_t i = 0; i < m->n_tensors; i++) {
             const char *name = aa_optim_slot_name(optim, slot, i);
             if (name) add_state(s, name, &m->tensors[i], optim->slot[slot][i]);
@@ -222,11 +223,11 @@ static aa_status fill_directory(const char *dir, const aa_model *m, const aa_hf_
     int no = aa_sys_remove_tree(dir);
     if (no) return aa_fail_errno(err, no, "cannot remove the unfinished checkpoint", dir);
     AA_TRY(aa_make_dirs(dir, err));
-    if (m->lora) {
+    if (m->lora && base_name) {
         AA_TRY(write_adapter(dir, m, base_name, &files, err));
         exact = true;
     } else AA_TRY(aa_hf_write(dir, m, &hf, &exact, err));
-    AA_TRY(write_state(dir, m, optim, !exact, &files, err));
+    if (optim->tensors) AA_TRY(write_state(dir, m, optim, !exact, &files, err));
     AA_TRY(write_run_json(dir, at, exact, &files, err));
     no = aa_sys_fsync_dir(dir);
     return no ? aa_fail_errno(err, no, "cannot flush", dir) : AA_OK;

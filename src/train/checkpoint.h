@@ -1,5 +1,7 @@
 /* train/checkpoint: a Hugging Face directory that resumes exactly, or, of a model with an adapter,
- * a PEFT directory with what was trained: the base stays where it is.
+ * a PEFT directory with what was trained: the base stays where it is. Where the base's own matrices
+ * were trained as well, the whole is written, the adapter in its matrices. A run by zeroth order
+ * resumes from its ledger; its directories hold no train_state.
  *
  * Beside what aa_hf_write or aa_peft_write makes:
  *   train_state.safetensors   optimizer slots "<slot>.<row>", and "master.<row>" where
@@ -17,7 +19,7 @@
 #include "train/train.h"
 
 typedef struct aa_position {               /* everything about a run that is not an array */
-    uint64_t step, windows, tokens, optim_t, journal_bytes, rng_seed;
+    uint64_t step, windows, tokens, optim_t, journal_bytes, rng_seed, sequence_forwards;
     double elapsed_s, train_s;             /* since the start, all in; of it in updates */
     double flop;                           /* of matrices, done */
     aa_eval_result last_eval;              /* tokens 0: none yet */
@@ -29,6 +31,7 @@ typedef struct aa_position {               /* everything about a run that is not
     aa_digest tokens_digest;
 } aa_position;
 
+/* base_name NULL: an adapter goes into the matrices. */
 aa_status aa_checkpoint_write(const char *run_dir, const aa_model *m, const aa_hf_options *hf,
                               const char *base_name, const aa_optim *optim,
                               const aa_position *at, aa_err *err) AA_MUST_USE;

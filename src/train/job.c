@@ -9,7 +9,7 @@
 #include "train/adapter.h"
 #include "train/auto.h"
 #include "train/cache.h"
-#include "train/train.h"
+#include "train/zo_run.h"
 
 #define FLOOR_MAX_BYTES ((size_t)4 << 20) /* validation text read for the generator's surprisal */
 
@@ -427,7 +427,7 @@ static aa_status open_set(aa_job *job, aa_cpu *cpu, aa_examples *set, aa_part pa
                           const char *name, const aa_job_hooks *hooks, aa_err *err) {
     AA_TRY(aa_examples_init(set, &job->tokens, part, job->T, err));
     set->map = job->compact_map;
-    set->packing = job->o->packing;
+    set->packing = job->o->packing && job->o->method == AA_METHOD_BACKPROP;
     set->unit = aa_cpu_batch_unit(cpu);
     if (!set->n)
         return aa_fail(err, AA_EUSAGE,
@@ -536,6 +536,7 @@ static aa_status settle_adapter(aa_job *job, aa_source **base, aa_err *err) {
     AA_TRY(aa__adapter_of_options(o, &job->config, &job->lora_storage, &job->sites, err));
     job->lora = &job->lora_storage;
     if (job->n_active || job->config.head_rank || (*base)->merge) return AA_OK;
+    if (o->method == AA_METHOD_ZO && aa_zo_writes_matrices(&o->zo)) return AA_OK;
     job->source = *base;
     *base = NULL;
     return AA_OK;
@@ -544,6 +545,7 @@ static aa_status settle_adapter(aa_job *job, aa_source **base, aa_err *err) {
 static aa_status open_job(aa_job *job, aa_cpu *cpu, bool dry, const aa_job_hooks *hooks,
                           char **source, aa_source **base, aa_err *err) {
     const aa_train_options *o = job->o;
+    AA_TRY(aa_zo_run_settle(job->opts, err));
     AA_TRY(check_options(job, dry, err));
     AA_TRY(choose_preset(job, cpu, dry, err));
     AA_TRY(settle_device(job, cpu, err));

@@ -125,7 +125,10 @@ aa_status aa_journal_step(aa_journal_writer *w, const aa_train_progress *p, doub
     real(w, "epoch", p->epoch);
     real(w, "loss", mean_loss);
     real(w, "lr", p->lr);
-    real(w, "grad_norm", p->grad_norm);
+    if (p->sequence_forwards) {
+        whole(w, "sequence_forwards", p->sequence_forwards);
+        real(w, "spread", p->spread);
+    } else real(w, "grad_norm", p->grad_norm);
     open_object(w, "time");
     real(w, "wall_s", p->wall_s);
     real(w, "tokens_per_s", p->tokens_per_s);
@@ -167,6 +170,7 @@ aa_status aa_journal_end(aa_journal_writer *w, const char *reason, const aa_trai
     string(w, "reason", reason);
     whole(w, "step", r->step);
     whole(w, "tokens", r->tokens);
+    if (r->sequence_forwards) whole(w, "sequence_forwards", r->sequence_forwards);
     real(w, "epoch", r->epoch);
     real(w, "flop", r->flop);
     real(w, "loss", r->final.loss);

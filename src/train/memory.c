@@ -16,15 +16,14 @@ static aa_status layout_optim(aa_train_memory *m, const aa_config *c, const aa_o
 static aa_status layout(aa_train_memory *m, const aa_config *c, const aa_optim_options *optim,
                         const aa_train_shape *s, aa_cpu *cpu, aa_err *err) {
     AA_TRY(aa_model_init_lora(&m->model, c, s->lora, s->parts, s->T, cpu, &m->run, err));
-    if (s->parts & AA_MODEL_GRADS) {
-        AA_TRY(aa_model_lookup_init(&m->model, s->B * s->T, &m->run, err));
-        AA_TRY(layout_optim(m, c, optim, s->lora, err));
-    }
-    m->ids = aa_arena_new(&m->run, int32_t, s->B * s->T);
-    m->targets = aa_arena_new(&m->run, int32_t, s->B * s->T);
-    m->loss = aa_arena_new(&m->run, aa_real, s->B * s->T);
-    m->start = aa_arena_new(&m->run, int32_t, s->B * s->T + s->B);
-    m->batch = aa_arena_new(&m->run, aa_batch, s->B);
+    const size_t B = s->B > s->micro_B ? s->B : s->micro_B;
+    if (s->parts & AA_MODEL_GRADS) AA_TRY(aa_model_lookup_init(&m->model, B * s->T, &m->run, err));
+    if (s->parts & AA_MODEL_GRADS && optim) AA_TRY(layout_optim(m, c, optim, s->lora, err));
+    m->ids = aa_arena_new(&m->run, int32_t, B * s->T);
+    m->targets = aa_arena_new(&m->run, int32_t, B * s->T);
+    m->loss = aa_arena_new(&m->run, aa_real, B * s->T);
+    m->start = aa_arena_new(&m->run, int32_t, B * s->T + B);
+    m->batch = aa_arena_new(&m->run, aa_batch, B);
     m->eval_ids = aa_arena_new(&m->run, int32_t, s->micro_B * s->T);
     m->eval_targets = aa_arena_new(&m->run, int32_t, s->micro_B * s->T);
     AA_TRY(aa_arena_status(&m->run, err));

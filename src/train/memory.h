@@ -25,7 +25,8 @@ typedef struct aa_train_memory {
     aa_batch *batch; size_t n_batches;    /* [B] its passes, rows of ids and targets in turn */
 } aa_train_memory;
 
-/* measure: no memory is taken; only run.used_bytes and step.used_bytes mean anything afterwards. */
+/* optim NULL: nobody follows gradients. measure: no memory is taken; only run.used_bytes and
+ * step.used_bytes mean anything afterwards. */
 aa_status aa_train_memory_init(aa_train_memory *m, const aa_config *c,
                                const aa_optim_options *optim, const aa_train_shape *shape,
                                aa_cpu *cpu, bool measure, aa_err *err) AA_MUST_USE;

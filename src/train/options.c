@@ -105,8 +105,8 @@ const aa_opt aa_train_rows[] = {
      "global gradient norm; 0: off"},
     {"compute", "training", AA_OPT_CHOICE, AT(compute), "f32", 0, 0, 0, "f32|bf16|auto",
      "operands of linear maps; auto: bf16 where the processor has it"},
-    {"method", "training", AA_OPT_CHOICE, AT(method), "backprop", 0, 0, 0, "backprop",
-     "how gradients are found"},
+    {"method", "training", AA_OPT_CHOICE, AT(method), "backprop", 0, 0, 0, "backprop|zo",
+     "how a direction is found: by backpropagation, or by differences of losses (zeroth order)"},
     {"checkpointing", "training", AA_OPT_CHOICE, AT(checkpointing), "auto", 0, 0, 0, "auto|yes|no",
      "run blocks forward a second time in backward instead of keeping them; auto: if memory asks"},
     {"device", "training", AA_OPT_CHOICE, AT(device), "cpu", 0, 0, 0, "cpu|blas",
@@ -135,6 +135,11 @@ const aa_opt aa_train_rows[] = {
      "train the gains of norms as well"},
     {"train-tables", "adapter", AA_OPT_STRING, AT(train_tables), NULL, 0, 0, 0, "LIST",
      "train whole token tables as well: embedding, head"},
+
+#define OPT(key, type, field, init, lo, hi, scale, choices, help)                                  \
+    {key, "zeroth order", AA_OPT_##type, AT(zo.field), init, lo, hi, AA_SCALE_##scale, choices,    \
+     help},
+#include "zo/options.def"
 
     {"seed", "run", AA_OPT_INT, AT(seed), "1", 0, 9e15, 0, "N",
      "initial weights and order of the data"},

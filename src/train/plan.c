@@ -10,7 +10,7 @@
 #include "num/blas.h"
 #include "sys/sys.h"
 #include "train/memory.h"
-#include "train/train.h"
+#include "train/zo_run.h"
 
 #define LINEAR_EFFICIENCY 0.88            /* of the FMA peak, in the step, of a wide model */
 #define LINEAR_WIDTH 13.0                 /* places of a packed row at which half of it is lost */
@@ -20,6 +20,8 @@
 #define UPDATE_NS 2.0                     /* one thread, per parameter: clip, AdamW, packing */
 #define HEAD_CHUNK_TOKENS 256             /* logits in flight */
 #define BASE_BYTES ((uint64_t)6 << 20)    /* program, libraries' tables, journal, stacks */
+
+static bool is_zo(const aa_job *job) { return job->o->method == AA_METHOD_ZO; }
 
 static size_t eval_windows(const aa_job *job) {
     uint64_t tokens = (uint64_t)job->o->eval_tokens;
@@ -42,7 +44,7 @@ static aa_status measure(aa_plan *p, const aa_job *job, aa_cpu *cpu, unsigned pa
     aa_optim_options optim = aa_train_optim_options(job->o);
     aa_train_shape s = aa_train_shape_of(p, job);
     s.parts = parts;
-    AA_TRY(aa_train_memory_init(&m, &job->config, &optim, &s, cpu, true, err));
+    AA_TRY(aa_train_memory_init(&m, &job->config, is_zo(job) ? NULL : &optim, &s, cpu, true, err));
     *run = m.run.used_bytes;
     *step = m.step.used_bytes;
     p->optim_bytes = m.optim.size_bytes;
@@ -71,7 +73,17 @@ static aa_status measure_session(const aa_job *job, aa_cpu *cpu, uint64_t *out, 
 }
 
 static unsigned parts_of(const aa_job *job) {
-    return AA_MODEL_GRADS | (job->source ? (unsigned)AA_MODEL_STORED : 0);
+    const bool forward = is_zo(job) && job->o->zo.hybrid == AA_ZO_ALONE;
+    return (forward ? AA_MODEL_PARAMS : AA_MODEL_GRADS) |
+           (job->source ? (unsigned)AA_MODEL_STORED : 0);
+}
+
+/* Of a token that an update sees, in all the passes that it goes through. */
+static double zo_flop(const aa_plan *p, const aa_job *job, double forward) {
+    const double back = p->flop_per_token, lora = job->lora
+        ? 2.0 * (double)aa_lora_params(job->lora, &job->config) : 0;
+    const bool hybrid = job->o->zo.hybrid != AA_ZO_ALONE;
+    return (double)p->forwards / (double)p->B * (forward + lora) + (hybrid ? back : 0);
 }
 
 /* Forward, and backward to what flows back and, of what trains, to the weights. */
@@ -83,14 +95,22 @@ static void count_flop(aa_plan *p, const aa_job *job) {
     if (job->lora)
         p->flop_per_token = 2 * forward + 6.0 * (double)aa_lora_params(job->lora, &job->config);
     if (p->pass == AA_PASS_CHECKPOINT) p->flop_per_token += forward - head;
+    if (is_zo(job)) p->flop_per_token = zo_flop(p, job, forward);
     p->flop_per_update += (double)(p->B * p->T) * (p->flop_per_token - before);
+}
+
+/* Engine and objective, in the place of an optimizer. */
+static aa_status measure_zo(aa_plan *p, const aa_job *job, aa_err *err) {
+    const aa_lm_data data = {.T = p->T, .n = job->B};
+    return aa_lm_objective_measure(&p->optim_bytes, &job->o->zo, &job->config, job->lora,
+                                   job->source != NULL, &data, p->micro_B, err);
 }
 
 static aa_status measure_all(aa_plan *p, const aa_job *job, aa_cpu *cpu, aa_err *err) {
     uint64_t params, with_grads, with_packed, step, session;
     const unsigned stored = p->parts & AA_MODEL_STORED;
     AA_TRY(measure(p, job, cpu, AA_MODEL_PARAMS | stored, &params, &step, err));
-    AA_TRY(measure(p, job, cpu, AA_MODEL_GRADS | stored, &with_grads, &step, err));
+    AA_TRY(measure(p, job, cpu, parts_of(job), &with_grads, &step, err));
     AA_TRY(measure(p, job, cpu, p->parts, &with_packed, &step, err));
     AA_TRY(measure_session(job, cpu, &session, err));
     p->params_bytes = params;
@@ -100,9 +120,11 @@ static aa_status measure_all(aa_plan *p, const aa_job *job, aa_cpu *cpu, aa_err 
     p->scratch_bytes = aa_cpu_scratch_bytes(aa_cpu_threads(cpu));
     if (job->blas) p->scratch_bytes += (uint64_t)aa_cpu_threads(cpu) * AA_BLAS_THREAD_BYTES;
     p->other_bytes = BASE_BYTES + session;
+    if (is_zo(job)) AA_TRY(measure_zo(p, job, err));
     p->base_bytes = stored ? job->base.size_bytes : 0;
     p->peak_bytes = with_packed + step + p->scratch_bytes + p->data_bytes + p->base_bytes +
                     p->other_bytes;
+    if (is_zo(job)) p->peak_bytes += p->optim_bytes;
     return AA_OK;
 }
 
@@ -130,13 +152,15 @@ static aa_status refuse(const aa_plan *p, aa_err *err) {
  * more memory than time, and a BLAS library has no use for them. */
 static aa_status choose_micro_batch(aa_plan *p, const aa_job *job, aa_cpu *cpu, bool *fits,
                                     aa_err *err) {
-    size_t most = job->o->micro_batch ? (size_t)job->o->micro_batch / p->T : p->B;
-    if (most > p->B) most = p->B;
+    const size_t all = is_zo(job) ? p->forwards : p->B;
+    size_t most = job->o->micro_batch ? (size_t)job->o->micro_batch / p->T
+                  : is_zo(job)        ? aa_zo_pass_sequences(p->T) : p->B;
+    if (most > all) most = all;
     if (most < 1) most = 1;
     for (size_t pass = most; pass; pass /= 2) {
-        p->n_micro = (p->B + pass - 1) / pass;
-        p->micro_B = (p->B + p->n_micro - 1) / p->n_micro;
-        for (int packed = !job->blas && !job->lora; packed >= 0; packed--) {
+        p->n_micro = (all + pass - 1) / pass;
+        p->micro_B = (all + p->n_micro - 1) / p->n_micro;
+        for (int packed = !job->blas && !job->lora && !is_zo(job); packed >= 0; packed--) {
             p->parts = parts_of(job) | (packed ? AA_MODEL_PACKED : 0);
             AA_TRY(measure_all(p, job, cpu, err));
             *fits = (double)p->peak_bytes <= AA_MEMORY_SHARE * (double)p->available_bytes;
@@ -152,8 +176,9 @@ static aa_status choose_passes(aa_plan *p, const aa_job *job, aa_cpu *cpu, aa_er
     const int asked = job->o->checkpointing;
     bool fits = false;
     p->pass = asked == AA_CHECKPOINTING_YES ? AA_PASS_CHECKPOINT : AA_PASS_TRAIN;
+    if (is_zo(job) && job->o->zo.hybrid == AA_ZO_ALONE) p->pass = AA_PASS_EVAL;
     AA_TRY(choose_micro_batch(p, job, cpu, &fits, err));
-    if (!fits && asked == AA_CHECKPOINTING_AUTO) {
+    if (!fits && asked == AA_CHECKPOINTING_AUTO && p->pass == AA_PASS_TRAIN) {
         p->pass = AA_PASS_CHECKPOINT;
         AA_TRY(choose_micro_batch(p, job, cpu, &fits, err));
     }
@@ -205,6 +230,12 @@ aa_status aa_plan_make(aa_plan *out, const aa_job *job, aa_cpu *cpu, double prob
                  .B = job->B,
                  .T = job->T,
                  .n_eval_windows = eval_windows(job)};
+    p.forwards = p.B;
+    if (is_zo(job)) {
+        const aa_zo_config *z = &job->o->zo;
+        p.forwards = job->B * aa_zo_probes(z);
+        p.B = job->B * (size_t)(z->groups * (z->data == AA_ZO_OWN ? z->streams : 1));
+    }
     p.head_rows = HEAD_CHUNK_TOKENS;
     p.micro_B = 1;
     p.parts = parts_of(job);

@@ -18,6 +18,7 @@
 #include "train/checkpoint.h"
 #include "train/journal.h"
 #include "train/memory.h"
+#include "train/zo_run.h"
 
 #define SMOOTHING 0.98                    /* of the loss shown on the progress line, per update */
 #define DIVERGED_NATS 3.0                 /* smoothed loss this far above the first one: give up */
@@ -32,6 +33,7 @@ typedef struct run {
     aa_train_memory mem;
     aa_backend backend;
     aa_schedule schedule;
+    aa_zo_run zo;                         /* --method zo */
     aa_position at;
     aa_train_progress progress;
     aa_session session; bool has_session;
@@ -160,6 +162,8 @@ static aa_status gradients(run *r, size_t n_targets, aa_err *err) {
     return AA_OK;
 }
 
+static bool is_zo(const run *r) { return r->job->o->method == AA_METHOD_ZO; }
+
 static aa_status check_loss(run *r, double loss, aa_err *err) {
     aa_position *at = &r->at;
     if (!isfinite(loss))
@@ -175,13 +179,21 @@ static aa_status check_loss(run *r, double loss, aa_err *err) {
     if (at->step >= DIVERGED_AFTER && at->smooth_loss > at->first_loss + DIVERGED_NATS)
         return aa_fail(
             err, AA_EDIVERGED,
-            "the loss rose from %.3f to %.3f (smoothed) by update %llu; lower --lr or lengthen "
+            "the loss rose from %.3f to %.3f (smoothed) by update %llu; lower %s or lengthen "
             "--warmup",
-            at->first_loss, at->smooth_loss, (unsigned long long)at->step + 1);
+            at->first_loss, at->smooth_loss, (unsigned long long)at->step + 1,
+            is_zo(r) ? "--zo-rho (or --zo-lr)" : "--lr");
     return AA_OK;
 }
 
-static void report_progress(run *r, double loss, double lr, const aa_optim_result *o) {
+/* What an update was like. */
+typedef struct learned {
+    seen seen;
+    double loss, rate, grad_norm, spread; /* loss NAN: none was applied */
+    uint64_t sequence_forwards;
+} learned;
+
+static void report_progress(run *r, const learned *l) {
     aa_train_progress *p = &r->progress;
     const aa_position *at = &r->at;
     double train_s = at->train_s - r->train_before_s,
@@ -190,10 +202,12 @@ static void report_progress(run *r, double loss, double lr, const aa_optim_resul
                              .tokens = at->tokens,
                              .epoch = epochs(r),
                              .fraction = fmin(1, fraction_done(r)),
-                             .loss = loss,
+                             .loss = l->loss,
                              .loss_smooth = at->smooth_loss,
-                             .lr = lr,
-                             .grad_norm = o->grad_norm,
+                             .lr = l->rate,
+                             .grad_norm = l->grad_norm,
+                             .spread = l->spread,
+                             .sequence_forwards = at->sequence_forwards,
                              .bits_per_byte =
                                  r->at.last_eval.tokens ? r->at.last_eval.bits_per_byte : NAN,
                              .wall_s = at->elapsed_s,
@@ -203,39 +217,62 @@ static void report_progress(run *r, double loss, double lr, const aa_optim_resul
     if (r->hooks->progress) r->hooks->progress(r->hooks->ctx, p);
 }
 
-static aa_status update(run *r, aa_err *err) {
-    double start_s = aa_sys_clock_s(), lr = aa_schedule_lr(&r->schedule, fraction_ahead(r)),
-           sum = 0;
-    aa_position *at = &r->at;
+static aa_status follow_gradient(run *r, double lr, learned *l, aa_err *err) {
+    double sum = 0;
     aa_optim_result o;
-    aa_heap_guard("training step");
-    const seen s = fill_update(r);
-    aa_status st = gradients(r, s.targets ? s.targets : 1, err);
+    const seen s = l->seen = fill_update(r);
+    AA_TRY(gradients(r, s.targets ? s.targets : 1, err));
     for (size_t i = 0; i < s.rows; i++) sum += (double)r->mem.loss[i];
-    double loss = sum / (double)(s.targets ? s.targets : 1);
-    if (!st) st = check_loss(r, loss, err);
-    if (!st) st = aa_optim_step(&r->mem.optim, r->cpu, lr, &o, err);
+    l->loss = sum / (double)(s.targets ? s.targets : 1);
+    AA_TRY(check_loss(r, l->loss, err));
+    AA_TRY(aa_optim_step(&r->mem.optim, r->cpu, lr, &o, err));
+    r->at.optim_t = r->mem.optim.t;
+    l->rate = lr;
+    l->grad_norm = o.grad_norm;
+    return AA_OK;
+}
+
+/* Of examples, which are not as long as windows, the mean length counts. */
+static aa_status follow_losses(run *r, double factor, learned *l, aa_err *err) {
+    aa_zo_report report;
+    AA_TRY(aa_zo_run_step(&r->zo, factor, &report, err));
+    const double rows = (double)(r->plan->B * r->plan->T) * r->job->fill;
+    *l = (learned){.seen = {.rows = (size_t)rows, .windows = r->plan->B},
+                   .loss = report.loss, .rate = report.rate, .grad_norm = NAN,
+                   .spread = report.spread, .sequence_forwards = report.sequence_forwards};
+    return report.rewound ? AA_OK : check_loss(r, report.loss, err);
+}
+
+static aa_status update(run *r, aa_err *err) {
+    double start_s = aa_sys_clock_s(), rate = aa_schedule_lr(&r->schedule, fraction_ahead(r));
+    aa_position *at = &r->at;
+    learned l = {0};
+    if (is_zo(r)) AA_TRY(aa_zo_run_prepare(&r->zo, err));
+    aa_heap_guard("training step");
+    aa_status st = is_zo(r) ? follow_losses(r, rate, &l, err) : follow_gradient(r, rate, &l, err);
     if (!st && r->backend.params_changed) r->backend.params_changed(r->backend.self, &r->mem.model);
     aa_heap_guard(NULL);
     if (st) return st;
-    double missing = (double)(r->plan->B * r->plan->T - s.rows);     /* rows to full windows */
+    double missing = (double)(r->plan->B * r->plan->T - l.seen.rows);     /* rows to full windows */
     at->step++;
-    at->windows += s.windows;
-    at->tokens += s.rows;
+    at->windows += l.seen.windows;
+    at->tokens += l.seen.rows;
+    at->sequence_forwards += l.sequence_forwards;
     at->flop += r->plan->flop_per_update - missing * r->plan->flop_per_token;
-    at->optim_t = r->mem.optim.t;
-    at->log_loss_sum += loss;
-    at->log_steps++;
+    if (isfinite(l.loss)) {
+        at->log_loss_sum += l.loss;
+        at->log_steps++;
+    }
     at->train_s += aa_sys_clock_s() - start_s;
     at->elapsed_s = now_s(r);
-    report_progress(r, loss, lr, &o);
+    report_progress(r, &l);
     return AA_OK;
 }
 
 /* ---- what happens between updates ------------------------------------------------------------ */
 
 static aa_status log_line(run *r, aa_err *err) {
-    double mean = r->at.log_loss_sum / (double)r->at.log_steps;
+    double mean = r->at.log_steps ? r->at.log_loss_sum / (double)r->at.log_steps : NAN;
     r->at.log_loss_sum = 0;
     r->at.log_steps = 0;
     return aa_journal_step(&r->journal, &r->progress, mean, err);
@@ -331,11 +368,13 @@ static aa_status save(run *r, aa_err *err) {
                               .mean_logit = r->mean_logit,
                               .cpu = r->cpu};
     if (r->mean_logit) AA_TRY(measure_mean_logit(r, err));
+    if (is_zo(r)) AA_TRY(aa_zo_run_sync(&r->zo, err));
     AA_TRY(aa_journal_sync(&r->journal, err));
     r->at.journal_bytes = r->journal.size_bytes;
     r->at.elapsed_s = now_s(r);
-    AA_TRY(aa_checkpoint_write(r->dir, &r->mem.model, &hf, r->job->o->base, &r->mem.optim, &r->at,
-                               err));
+    const bool whole = is_zo(r) && aa_zo_writes_matrices(&r->job->o->zo);
+    AA_TRY(aa_checkpoint_write(r->dir, &r->mem.model, &hf, whole ? NULL : r->job->o->base,
+                               &r->mem.optim, &r->at, err));
     AA_TRY(aa_checkpoint_mark(r->dir, r->at.step, "last", err));
     if (r->at.best_step == r->at.step && r->evaluated_step == r->at.step)
         AA_TRY(aa_checkpoint_mark(r->dir, r->at.step, "best", err));
@@ -372,12 +411,17 @@ static aa_status write_config(const run *r, aa_err *err) {
     return st;
 }
 
-static aa_status load_base(run *r, aa_err *err) {
+/* *digest: what a ledger knows the base by. */
+static aa_status load_base(run *r, aa_digest *digest, aa_err *err) {
     aa_source *s = NULL;
-    if (r->job->source) return aa_source_load(r->job->source, &r->mem.model, err);
+    *digest = (aa_digest){0};
+    if (r->job->source) {
+        if (is_zo(r)) AA_TRY(aa_source_weights_digest(r->job->source, digest, err));
+        return aa_source_load(r->job->source, &r->mem.model, err);
+    }
     AA_TRY(aa_source_open(&s, r->job->o->base, err));
-    aa_status st = AA_OK;
-    if (r->job->o->compact_vocab)
+    aa_status st = is_zo(r) ? aa_source_weights_digest(s, digest, err) : AA_OK;
+    if (!st && r->job->o->compact_vocab)
         st = aa_source_restrict(s, r->job->active_ids, r->job->n_active, err);
     if (!st) st = aa_source_load(s, &r->mem.model, err);
     aa_source_close(s);
@@ -406,9 +450,12 @@ static aa_status begin_new(run *r, const char *journal, aa_err *err) {
                           .next_checkpoint = o->checkpoint_every.value,
                           .next_log = o->log_every.value,
                           .next_sample = o->sample_every.value};
-    if (o->base) AA_TRY(load_base(r, err));
+    aa_digest base;
+    if (o->base) AA_TRY(load_base(r, &base, err));
     else aa_model_init_weights(&r->mem.model, (uint64_t)o->seed, (aa_init_scheme)o->init);
     if (r->job->lora) aa_model_init_adapter(&r->mem.model, r->cpu, (uint64_t)o->seed);
+    if (is_zo(r))
+        AA_TRY(aa_zo_run_open(&r->zo, r->job, r->plan, &r->mem, r->cpu, base, false, 0, err));
     AA_TRY(aa_journal_run(&r->journal, r->job, r->plan, err));
     return save(r, err);
 }
@@ -427,13 +474,23 @@ static void restart_intervals(run *r) {
             *rows[i].next = next_after(clock_in(r, rows[i].every.unit), rows[i].every);
 }
 
+/* The weights of a run by zeroth order are its ledger. */
+static aa_status follow_ledger(run *r, aa_digest base, aa_err *err) {
+    if (r->job->lora) aa_model_init_adapter(&r->mem.model, r->cpu, (uint64_t)r->job->o->seed);
+    return aa_zo_run_open(&r->zo, r->job, r->plan, &r->mem, r->cpu, base, true, r->at.step, err);
+}
+
 static aa_status begin_resumed(run *r, const char *journal, aa_err *err) {
     char *last = aa_path_join(r->dir, "last");
+    aa_digest base;
     if (!last) return aa_fail_memory(err, "a path", 0);
-    aa_status st = r->job->lora ? load_base(r, err) : AA_OK;
-    if (!st) st = aa_checkpoint_read(last, &r->mem.model, &r->mem.optim, &r->at, err);
+    aa_status st = r->job->lora || is_zo(r) ? load_base(r, &base, err) : AA_OK;
+    if (!st)
+        st = is_zo(r) ? aa_checkpoint_read(last, NULL, NULL, &r->at, err)
+                      : aa_checkpoint_read(last, &r->mem.model, &r->mem.optim, &r->at, err);
     aa_heap_free(last);
     if (st) return st;
+    if (is_zo(r)) AA_TRY(follow_ledger(r, base, err));
     if (!aa_digest_equal(r->at.tokens_digest, r->job->tokens_digest))
         return aa_fail(err, AA_EUSAGE, "the data of '%s' are not those the run was started with",
                        r->dir);
@@ -491,12 +548,13 @@ static aa_status begin(run *r, bool resume, aa_err *err) {
     if (o->sample_every.value > 0 && !r->job->tokenizer)
         return aa_fail(err, AA_EUSAGE,
                        "--sample-every needs a tokenizer to write text with; give --tokenizer");
-    AA_TRY(aa_train_memory_init(&r->mem, &r->job->config, &optim, &shape, r->cpu, false, err));
+    AA_TRY(aa_train_memory_init(&r->mem, &r->job->config, is_zo(r) ? NULL : &optim, &shape, r->cpu,
+                                false, err));
     aa_job_backend(r->job, r->cpu, &r->backend);
     AA_TRY(make_session(r, err));
     r->schedule = (aa_schedule){.kind = o->schedule,
-                                .lr = o->lr,
-                                .min_lr = o->min_lr,
+                                .lr = is_zo(r) ? 1 : o->lr,
+                                .min_lr = is_zo(r) ? 0 : o->min_lr,
                                 .warmup = o->warmup,
                                 .cooldown = o->cooldown};
     r->saved_step = r->evaluated_step = UINT64_MAX;
@@ -518,6 +576,7 @@ static void fill_result(const run *r, aa_train_result *out) {
            tokens = (double)(r->at.tokens - r->tokens_before);
     *out = (aa_train_result){.step = r->at.step,
                              .tokens = r->at.tokens,
+                             .sequence_forwards = r->at.sequence_forwards,
                              .epoch = epochs(r),
                              .flop = r->at.flop,
                              .wall_s = r->at.elapsed_s,
@@ -573,6 +632,7 @@ static aa_status finish(run *r, aa_status st, aa_train_result *out, aa_err *err)
 
 static void release(run *r) {
     aa_journal_writer_close(&r->journal);
+    aa_zo_run_close(&r->zo);
     if (r->has_session) aa_session_close(&r->session);
     if (r->backend.release) r->backend.release(r->backend.self);
     aa_heap_free(r->mean_logit);

@@ -10,6 +10,7 @@
  *     journal.jsonl       one event per line (schema: report/report.h)
  *     step-N/             checkpoints: Hugging Face directories that resume (checkpoint.h)
  *     last, best          links to two of them
+ *     ledger              of zeroth order: all steps (zo/ledger.h), from which it resumes
  *     report.html         written when the run ends
  */
 #ifndef AA_TRAIN_TRAIN_H
@@ -20,10 +21,12 @@
 #include "infer/infer.h"
 #include "model/lora.h"
 #include "optim/optim.h"
+#include "zo/zo.h"
 
 /* --device: who computes linear maps. */
 typedef enum { AA_DEVICE_CPU, AA_DEVICE_BLAS } aa_device;
-/* --adapter, --checkpointing */
+/* --method, --adapter, --checkpointing */
+typedef enum { AA_METHOD_BACKPROP, AA_METHOD_ZO } aa_method;
 typedef enum { AA_ADAPTER_NONE, AA_ADAPTER_LORA, AA_ADAPTER_DORA } aa_adapter_kind;
 typedef enum { AA_CHECKPOINTING_AUTO, AA_CHECKPOINTING_YES, AA_CHECKPOINTING_NO } aa_checkpointing;
 
@@ -40,6 +43,7 @@ typedef struct aa_train_options {          /* rows: aa_train_rows in options.c, 
     int64_t rank; double alpha, lora_plus, lora_dropout; bool rslora, freeze_a, train_norms;
     char *targets, *rank_pattern, *train_tables;
     char *base, *blas;
+    aa_zo_config zo;                       /* of --method zo */
     int64_t seed, threads, keep, eval_tokens;
     aa_amount budget, eval_every, checkpoint_every, log_every, sample_every;
     char *sample_prompt;
@@ -96,6 +100,7 @@ void aa_job_backend(const aa_job *job, aa_cpu *cpu, aa_backend *out);      /* of
 typedef struct aa_plan {
     uint64_t params;
     size_t B, micro_B, T, n_micro, head_rows, n_eval_windows;
+    size_t forwards;                       /* of a sequence, in an update; B but for zeroth order */
     unsigned parts;                        /* aa_model_parts: whether packed copies are kept */
     aa_pass pass;                          /* TRAIN or CHECKPOINT */
     uint64_t trained;                      /* of params: those that train */
@@ -147,6 +152,8 @@ aa_status aa_evaluate(const aa_evaluator *e, double *window_loss, aa_eval_result
 typedef struct aa_train_progress {
     uint64_t step, tokens; double epoch, fraction, loss, loss_smooth, lr, grad_norm, bits_per_byte;
     double wall_s, tokens_per_s, share_of_peak, left_s;
+    uint64_t sequence_forwards; double spread;     /* of zeroth order, else 0: so far; what scalars
+                                                      are divided by. lr is then its rate */
 } aa_train_progress;
 
 typedef struct aa_train_hooks {            /* all optional; called on the training thread */
@@ -159,7 +166,7 @@ typedef struct aa_train_hooks {            /* all optional; called on the traini
 } aa_train_hooks;
 
 typedef struct aa_train_result {
-    uint64_t step, tokens;
+    uint64_t step, tokens, sequence_forwards;
     double epoch, flop, wall_s, train_s, eval_s, checkpoint_s, tokens_per_s, share_of_peak;
     double session_train_s;                /* of train_s, since this start or resume */
     aa_eval_result final, best; uint64_t best_step; double floor_loss;

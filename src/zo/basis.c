@@ -286,6 +286,7 @@ aa_status aa__zo_refresh(aa_zo *z, zo_stored *stored, aa_err *err) {
     AA_TRY(start_factors(z, err));
     AA_TRY(new_bases(z, stored, err));
     z->now.has_basis = true;
+    z->new_basis = z->config.basis == AA_ZO_ACTIVATION;
     z->basis_step = step;
     return AA_OK;
 }

@@ -221,8 +221,9 @@ static void begin(aa_zo *z) {
     aa__zo_thresholds(z);
 }
 
-aa_status aa_zo_open(aa_zo **out, const aa_zo_config *config, const aa_zo_objective *objective,
-                     aa_cpu *cpu, aa_err *err) {
+/* Until its rows are chosen: what needs no memory of theirs. */
+static aa_status prepare(aa_zo **out, const aa_zo_config *config, const aa_zo_objective *objective,
+                         aa_cpu *cpu, aa_err *err) {
     AA_TRY(aa_zo_config_check(config, err));
     aa_zo *z = aa_heap_alloc(1, sizeof *z);
     if (!z) return aa_fail_memory(err, "the zeroth-order engine", sizeof *z);
@@ -233,10 +234,30 @@ aa_status aa_zo_open(aa_zo **out, const aa_zo_config *config, const aa_zo_object
     z->state = aa_arena_new(&z->arena, zo_state, z->space->n_rows ? z->space->n_rows : 1);
     aa_status st = aa_arena_status(&z->arena, err);
     if (!st) st = choose(z, err);
-    if (!st) {
-        layout(z);
-        st = aa_arena_status(&z->arena, err);
-    }
+    if (st) aa_zo_close(z);
+    else *out = z;
+    return st;
+}
+
+aa_status aa_zo_measure_memory(uint64_t *out, const aa_zo_config *config,
+                               const aa_zo_objective *objective, aa_err *err) {
+    aa_zo *z = NULL;
+    AA_TRY(prepare(&z, config, objective, NULL, err));
+    aa_arena chosen = z->arena;
+    aa_arena_init_measure(&z->arena, "zeroth order");
+    layout(z);
+    *out = chosen.used_bytes + z->arena.used_bytes;
+    z->arena = chosen;
+    aa_zo_close(z);
+    return AA_OK;
+}
+
+aa_status aa_zo_open(aa_zo **out, const aa_zo_config *config, const aa_zo_objective *objective,
+                     aa_cpu *cpu, aa_err *err) {
+    aa_zo *z = NULL;
+    AA_TRY(prepare(&z, config, objective, cpu, err));
+    layout(z);
+    aa_status st = aa_arena_status(&z->arena, err);
     if (st) {
         aa_zo_close(z);
         return st;
@@ -501,19 +522,31 @@ static aa_status check(aa_zo *z, aa_err *err) {
     return aa_ledger_write(z->ledger, &r, err);
 }
 
+double aa__zo_shown_rate(const aa_zo *z, double factor) {
+    return factor * z->backoff * (z->config.rho > 0 ? z->config.rho : z->config.lr);
+}
+
+aa_zo_report aa__zo_report(aa_zo *z, const aa_ledger_step *step) {
+    aa_zo_report r = {.step = z->now.next_step, .sequence_forwards = z->step_forwards,
+                      .loss = NAN, .rewound = !step, .new_basis = z->new_basis};
+    z->new_basis = false;
+    if (!step) return r;
+    r.loss = (double)step->loss;
+    if (step->weight > 0) r.spread = step->spread / step->weight;
+    return r;
+}
+
 aa_status aa_zo_update(aa_zo *z, double factor, aa_zo_report *out, aa_err *err) {
     const summary s = summarize(z);
     aa_assert(z->measured);
     z->measured = false;
-    *out = (aa_zo_report){.step = z->now.next_step, .sequence_forwards = z->step_forwards,
-                          .loss = s.loss, .spread = s.spread};
     if (exploded(z, &s)) {
-        AA_TRY(go_back(z, &s, err));
-        out->rewound = true;
-        return AA_OK;
+        *out = aa__zo_report(z, NULL);
+        return go_back(z, &s, err);
     }
     const aa_ledger_step step = decide(z, &s, factor);
-    out->rate = factor * z->backoff * (z->config.rho > 0 ? z->config.rho : z->config.lr);
+    *out = aa__zo_report(z, &step);
+    out->rate = aa__zo_shown_rate(z, factor);
     AA_TRY(record(z, &step, err));
     aa__zo_apply(z, &step);
     AA_TRY(follow_gradient(z, step.data, factor, err));

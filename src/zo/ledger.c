@@ -407,6 +407,13 @@ aa_status aa_ledger_next(aa_ledger_reader *r, aa_ledger_record *out, bool *more,
     return AA_OK;
 }
 
+int aa__ledger_peek(const aa_ledger_reader *r) {
+    frame f;
+    if (r->map.size_bytes - r->at < sizeof f) return 0;
+    memcpy(&f, r->map.data + r->at, sizeof f);
+    return f.magic == RECORD_MAGIC ? f.kind : 0;
+}
+
 aa_status aa_ledger_verify(const char *path, aa_ledger_summary *out, aa_err *err) {
     aa_ledger_reader r;
     aa_ledger_record record;

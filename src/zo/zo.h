@@ -66,6 +66,9 @@ typedef struct aa_ledger aa_ledger;        /* zo/ledger.h */
  * replayed. Refuses a config that the objective has no rows for. */
 aa_status aa_zo_open(aa_zo **out, const aa_zo_config *config, const aa_zo_objective *objective,
                      aa_cpu *cpu, aa_err *err) AA_MUST_USE;
+/* What open would take; rows that have memory need only a data that is not NULL. */
+aa_status aa_zo_measure_memory(uint64_t *out, const aa_zo_config *config,
+                               const aa_zo_objective *objective, aa_err *err) AA_MUST_USE;
 void aa_zo_close(aa_zo *z);
 const aa_zo_config *aa_zo_config_of(const aa_zo *z);
 uint64_t aa_zo_size_bytes(const aa_zo *z);  /* what open took */
@@ -90,12 +93,13 @@ size_t aa_zo_raw_size(const aa_zo *z);
 typedef struct aa_zo_raw { float *values; unsigned char *present; } aa_zo_raw;
 
 typedef struct aa_zo_report {
-    uint64_t step, sequence_forwards;      /* of this process in this step */
+    uint64_t step, sequence_forwards;      /* of this process in this step, without bases */
     double loss;                           /* mean over groups, at the perturbed points (base
-                                            * estimators: at the point) */
-    double spread;                         /* standard deviation of scalars */
+                                            * estimators: at the point); NAN when rewound */
+    double spread;                         /* slow mean of the scalars' standard deviation */
     double rate;                           /* learning rate applied, after backing off */
     bool rewound;                          /* nothing was applied: back at the last kept state */
+    bool new_basis;                        /* the objective gave bases before it */
 } aa_zo_report;
 
 /* Takes a basis if one is due, evaluates, and fills raw with this process's groups, the others
@@ -125,5 +129,18 @@ aa_status aa_zo_replay(aa_zo *z, const char *path, const aa_digest *base, aa_zo_
  * bytes that are good, for aa_ledger_append. */
 aa_status aa_zo_resume(aa_zo *z, const char *path, const aa_digest *base, uint64_t *at,
                        aa_zo_replayed *out, aa_err *err) AA_MUST_USE;
+
+/* The same step by step, so that a run that goes on does between steps what it did: a ledger in the
+ * place of measurements. torn: a cut last record is the end. */
+typedef struct aa_zo_playback aa_zo_playback;
+aa_status aa_zo_playback_open(aa_zo_playback **out, aa_zo *z, const char *path,
+                              const aa_digest *base, bool torn, aa_err *err) AA_MUST_USE;
+bool aa_zo_playback_more(const aa_zo_playback *p);
+/* The next step, of which there must be more, reported as it was when it was taken; factor: as of
+ * aa_zo_update. */
+aa_status aa_zo_playback_step(aa_zo_playback *p, double factor, aa_zo_report *out,
+                              aa_err *err) AA_MUST_USE;
+uint64_t aa_zo_playback_good(const aa_zo_playback *p);     /* bytes, for aa_ledger_append */
+void aa_zo_playback_close(aa_zo_playback *p);
 
 #endif

@@ -58,6 +58,7 @@ struct aa_zo {
     aa_direction_term *terms;             /* [total] */
     aa_real *scratch, *scratch2;
     uint64_t step_forwards;
+    bool new_basis;                       /* the objective was asked for some in this step */
     bool measured;
 };
 
@@ -80,6 +81,9 @@ double aa__zo_rate(const aa_zo_config *c, const unsigned char *present, double f
 size_t aa__zo_present(const aa_zo_config *c, const unsigned char *present);
 
 /* engine.c */
+/* Of the coming step; step NULL: of one that is taken back. */
+aa_zo_report aa__zo_report(aa_zo *z, const aa_ledger_step *step);
+double aa__zo_shown_rate(const aa_zo *z, double factor);
 /* Coordinates in the generator of direction i of those that begin at `first` in this step. */
 typedef struct zo_place { uint32_t step, stream; } zo_place;
 zo_place aa__zo_place(const aa_zo *z, uint32_t first, uint32_t i);
@@ -115,6 +119,9 @@ void aa__zo_transpose(aa_real *y, const aa_real *x, size_t rows, size_t cols);  
 
 /* ledger.c: room for a record of so many bytes. */
 aa_status aa__ledger_reserve(aa_ledger *l, size_t size, aa_err *err) AA_MUST_USE;
+
+/* ledger.c: the kind of the record that comes next; 0: none that is whole. */
+int aa__ledger_peek(const aa_ledger_reader *r);
 
 /* replay.c: a first reading, which finds damage, what rewinds took back, and the end. */
 enum { LEDGER_REWINDS = 64 };

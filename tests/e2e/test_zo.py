@@ -1,0 +1,228 @@
+"""Runs by zeroth order: their ledger is their checkpoint."""
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import time
+
+from e2e import DEEP, SLOW, TINY, case, check, done, finish, journal, main, refused, run, start
+from e2e import tiny_run, write_text
+
+STEPS = 120
+RUN = ["--method", "zo", "--budget", f"{STEPS}steps", "--checkpoint-every", "30steps",
+       "--eval-every", "40steps", "--log-every", "1steps", "--keep", "0", "--rank", "2",
+       "--batch-tokens", "64", "--zo-check", "10", "--eval-tokens", "100000"]
+KILLS = 30 if DEEP else 5
+
+# One of each kind of thing that moves.
+METHODS = {
+    "auto": [],
+    "norms": ["--zo-method", "mezo-lora-split"],
+    "scales": ["--zo-method", "qzo", "--zo-lr", "1e-4"],
+    "core": ["--zo-method", "subzero+", "--zo-streams", "30", "--zo-refresh", "25"],
+    "merged": ["--zo-method", "lozo", "--zo-refresh", "25"],
+    "whole": ["--zo-method", "mezo-full"],
+    "moments": ["--zo-method", "zo-act", "--zo-guard", "50"],
+}
+WHOLE = ("core", "merged", "whole")       # of which whole models are written
+
+
+def base():
+    if not os.path.exists("base"):
+        done(*tiny_run("base", "--budget", "80steps"))
+        write_text("other.txt", seed=2)
+        text = pathlib.Path("other.txt").read_text(encoding="utf-8")
+        pathlib.Path("other.txt").write_text(text[:20000].swapcase(), encoding="utf-8")
+    return "base"
+
+
+def options(name):
+    """TINY without what the base decides."""
+    shape = TINY[TINY.index("--seq"):]
+    for key in ("--batch-tokens", "--eval-tokens"):
+        at = shape.index(key)
+        del shape[at:at + 2]
+    return shape + RUN + METHODS[name]
+
+
+def zo(out, name="auto", *more, data="other.txt", **how):
+    if not os.path.exists(f"{out}/last"):
+        return done("train", "--base", base(), "--data", data, "--out", out, *options(name), *more,
+                    **how)
+    return None
+
+
+def weights(run_dir, link="last"):
+    for name in ("adapter_model.safetensors", "model.safetensors"):
+        path = pathlib.Path(run_dir, link, name)
+        if path.exists():
+            return path.read_bytes()
+    raise AssertionError(f"{run_dir}/{link} holds no weights")
+
+
+def same(a, b):
+    for link in ("last", "best"):
+        check(weights(a, link) == weights(b, link), f"{a}/{link} and {b}/{link} differ")
+    check(pathlib.Path(a, "ledger").read_bytes() == pathlib.Path(b, "ledger").read_bytes(),
+          f"the ledgers of {a} and {b} differ")
+    x, y = journal(a), journal(b)
+    for i, (e, f) in enumerate(zip(x, y)):
+        check(e == f, f"journal line {i + 1} differs:\n{e}\n{f}")
+    check(len(x) == len(y), f"the journals have {len(x)} and {len(y)} lines")
+
+
+@case
+def every_kind_learns_and_is_kept():
+    """Losses are finite, what is written opens, and counts are those of the method."""
+    for name in METHODS:
+        zo(name, name)
+        kind = "model" if name in WHOLE else "adapter_model"
+        check(os.path.exists(f"{name}/last/{kind}.safetensors"), f"{name}: no {kind}")
+        check(not os.path.exists(f"{name}/last/train_state.safetensors"), f"{name}: has a state")
+        events = journal(name)
+        steps = [e for e in events if e["event"] == "step"]
+        check(len(steps) == STEPS, f"{name}: {len(steps)} steps")
+        check(all(e["loss"] is not None and e["loss"] < 12 for e in steps), f"{name}: losses")
+        counts = [e["sequence_forwards"] for e in steps]
+        each = counts[-1] - counts[-2]
+        want = {"auto": 16, "norms": 2, "scales": 2, "core": 31, "merged": 2, "whole": 2,
+                "moments": 33}[name] * 2
+        check(each == want, f"{name}: {each} forward passes in a step, {want} expected")
+        where = ["base", "--adapter", f"{name}/last"] if kind == "adapter_model" \
+            else [f"{name}/last"]
+        got = done("eval", *where, "--data", "other.txt", "--part", "valid", "--seq", "32",
+                   "--compute", "f32", "--json").json()
+        last = [e for e in events if e["event"] == "eval"][-1]
+        check(abs(got["loss"] - last["loss"]) < 2e-4, f"{name}: {got['loss']} {last['loss']}")
+
+
+@case
+def the_loss_falls():
+    zo("long", "auto", "--zo-rho", "1e-3")
+    losses = [e["loss"] for e in journal("long") if e["event"] == "eval"]
+    check(losses[-1] < losses[0] - 0.02, f"validation losses {losses}")
+
+
+@case
+def cuts_and_threads_change_nothing():
+    for name in ("auto", "norms", "core", "whole"):
+        zo(name, name)
+        zo(f"{name}-cut", name, "--micro-batch", "96", "--threads", "1")
+        same_weights = weights(name) == weights(f"{name}-cut")
+        check(same_weights, f"{name}: another pass, other bits")
+
+
+def go_on(out, name):
+    if os.path.exists(f"{out}/last"):
+        return ["train", "--resume", out]
+    return ["train", "--base", "base", "--data", "other.txt", "--out", out, *options(name)]
+
+
+def kill(process, delay, with_signal=signal.SIGKILL):
+    time.sleep(delay)
+    os.kill(process.pid, with_signal)
+    return finish(process, 120)
+
+
+@case
+def killed_at_random_moments():
+    draw = random.Random(5)
+    for name in METHODS:
+        began = time.time()
+        if os.path.exists(name):
+            shutil.rmtree(name)
+        zo(name, name, timeout=120)
+        seconds, hit = time.time() - began, 0
+        for _ in range(4 * KILLS):
+            if hit == (KILLS if name == "auto" else 2):
+                break
+            shutil.rmtree("killed", ignore_errors=True)
+            result = kill(start(*go_on("killed", name)), draw.uniform(0.05, seconds))
+            hit += result.status == -signal.SIGKILL
+            if result.status:
+                done(*go_on("killed", name), timeout=120)
+            else:
+                seconds *= 0.8
+            same(name, "killed")
+        check(hit, f"{name}: no kill came before the end")
+
+
+@case
+def interrupted():
+    zo("auto")
+    shutil.rmtree("stopped", ignore_errors=True)
+    process = start(*go_on("stopped", "auto"))
+    log, deadline = pathlib.Path("stopped/ledger"), time.time() + (240 if SLOW else 30)
+    while time.time() < deadline and not (log.exists() and log.stat().st_size > 20000):
+        time.sleep(0.005)
+    result = kill(process, 0, signal.SIGINT)
+    check(result.status == 130, "status 130", result)
+    done("train", "--resume", "stopped")
+    same("auto", "stopped")
+
+
+@case
+def a_resume_goes_on_from_the_ledger():
+    """Nothing behind the last checkpoint is measured again: the ledger is read, and only its end is
+    new."""
+    zo("auto")
+    shutil.copytree("auto", "cut", symlinks=True)
+    for step in ("90", "120"):
+        shutil.rmtree(f"cut/step-{step}", ignore_errors=True)
+    for link in ("last", "best"):
+        os.remove(f"cut/{link}")
+        os.symlink("step-60", f"cut/{link}")
+    ledger = pathlib.Path("cut/ledger")
+    whole = ledger.read_bytes()
+    ledger.write_bytes(whole[:-100])       # the last record is torn
+    done("train", "--resume", "cut")
+    check(ledger.read_bytes() == whole, "the ledger came out otherwise")
+    check(weights("auto") == weights("cut"), "the weights came out otherwise")
+
+
+@case
+def damage_is_named():
+    zo("auto")
+    whole = pathlib.Path("auto/ledger").read_bytes()
+    draw = random.Random(8)
+    for i in range(6):
+        shutil.rmtree("hurt", ignore_errors=True)
+        shutil.copytree("auto", "hurt", symlinks=True)
+        bad = bytearray(whole)
+        bad[draw.randrange(100, len(bad))] ^= 1 << draw.randrange(8)
+        pathlib.Path("hurt/ledger").write_bytes(bad)
+        refused(run("train", "--resume", "hurt", "--budget", "130steps"), 1, "ledger")
+    pathlib.Path("hurt/ledger").write_bytes(whole[:len(whole) // 2])
+    refused(run("train", "--resume", "hurt", "--budget", "130steps"), 1, "ledger", "missing")
+
+
+@case
+def hybrids():
+    """Their gradients are in no record: no ledger, and no resume."""
+    for name, more in (("addax", []), ("elasticzo", ["--zo-hybrid-layer", "1"])):
+        out = f"hybrid-{name}"
+        done("train", "--base", base(), "--data", "other.txt", "--out", out, *options("auto"),
+             "--zo-method", name, *more)
+        check(not os.path.exists(f"{out}/ledger"), f"{name} has a ledger")
+        losses = [e["loss"] for e in journal(out) if e["event"] == "eval"]
+        check(losses[-1] < losses[0] + 0.01, f"{name}: {losses}")
+        refused(run("train", "--resume", out, "--budget", "130steps"), 1, "hybrid")
+
+
+@case
+def refusals():
+    ask = ["train", "--base", base(), "--data", "other.txt", "--out", "no", *options("auto")]
+    refused(run(*ask, "--lr", "1e-3"), 2, "--lr", "--zo-rho")
+    refused(run(*ask, "--zo-method", "mezo-fill"), 2, "mezo-full")
+    refused(run(*ask, "--zo-streams", "1"), 2, "zo-streams")
+    refused(run(*ask, "--zo-method", "mezo-full", "--adapter", "dora"), 2, "dora")
+    refused(run(*ask, "--zo-method", "qzo", "--adapter", "lora"), 2, "--adapter dora")
+    refused(run("train", "--data", "other.txt", "--out", "no", "--method", "zo", *TINY), 2,
+            "--base")
+    check(not os.path.exists("no/last"), "a refused run left something")
+
+
+if __name__ == "__main__":
+    main()
