@@ -47,6 +47,16 @@ void aa_digest_hex(aa_digest d, char out[AA_DIGEST_HEX]) {
              (unsigned long long)d.lo);
 }
 
+bool aa_digest_parse(const char *hex, aa_digest *out) {
+    char hi[17];
+    if (strlen(hex) != AA_DIGEST_HEX - 1 || strspn(hex, "0123456789abcdef") != AA_DIGEST_HEX - 1)
+        return false;
+    memcpy(hi, hex, 16);
+    hi[16] = 0;
+    *out = (aa_digest){.hi = strtoull(hi, NULL, 16), .lo = strtoull(hex + 16, NULL, 16)};
+    return true;
+}
+
 int aa_digest_equal(aa_digest a, aa_digest b) { return a.lo == b.lo && a.hi == b.hi; }
 
 /* Read, not mapped: a mapping of a large file would count as memory of this process. */

@@ -3,6 +3,7 @@
 #ifndef AA_BASE_DIGEST_H
 #define AA_BASE_DIGEST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "base/status.h"
@@ -17,6 +18,7 @@ void aa_digester_add(aa_digester *d, const void *p, size_t n);
 aa_digest aa_digester_get(const aa_digester *d);
 void aa_digester_free(aa_digester *d);
 void aa_digest_hex(aa_digest d, char out[AA_DIGEST_HEX]);
+bool aa_digest_parse(const char *hex, aa_digest *out);  /* false, out untouched: not 32 digits */
 int  aa_digest_equal(aa_digest a, aa_digest b);
 aa_status aa_digest_file(aa_digest *out, const char *path, aa_err *err) AA_MUST_USE;
 

@@ -114,20 +114,14 @@ static aa_status convert_adapter(cli_call *call, aa_pool *pool, aa_err *err) {
         return aa_fail(err, AA_EUSAGE, "'%s' is an adapter; --merge is for models",
                        call->positional[0]);
     aa_status st = aa_adapter_open(&a, call->positional[0], err);
-    const char *base = st ? NULL : v->base ? v->base : a->base_name;
-    if (!st && !base)
-        st = aa_fail(err, AA_EUSAGE, "'%s' does not say what model it was made for: give it with "
-                     "--base", a->path);
-    if (!st) st = aa_source_open(&s, base, err);
-    if (st && base && !v->base)
-        aa_err_context(err, "the base of '%s' (give another with --base)", a->path);
+    if (!st) st = v->base ? aa_source_open(&s, v->base, err) : aa_adapter_open_base(a, &s, err);
     if (!st) {
         aa_config c = s->config;
 
         c.vocab = (int64_t)s->full_vocab;
         st = aa_adapter_bind(a, &c, err);
-        if (!st && !a->base_name && !(a->base_name = aa_heap_strdup(base)))
-            st = aa_fail_memory(err, "a path", strlen(base));
+        if (!st && !a->base_name && !(a->base_name = aa_heap_strdup(v->base)))
+            st = aa_fail_memory(err, "a path", strlen(v->base));
         if (!st) st = write(call->positional[1], a, &c, &o, err);
     }
     aa_source_close(s);

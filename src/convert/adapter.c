@@ -43,21 +43,65 @@ static open_fn *reader_of(const char *path) {
                                                                          : NULL;
 }
 
-bool aa_adapter_is(const char *path) { return reader_of(path) != NULL; }
+/* The checkpoint of a run, if it has one; else path. */
+static aa_status resolve(const char *path, char **out, aa_err *err) {
+    aa_sys_info info;
+
+    *out = NULL;
+    if (!aa_sys_stat(&info, path) && info.kind == AA_SYS_DIR)
+        AA_TRY(aa__follow_links(path, out, err));
+    if (!*out) *out = aa_heap_strdup(path);
+    return *out ? AA_OK : aa_fail_memory(err, "a path", strlen(path));
+}
+
+bool aa_adapter_is(const char *path) {
+    char *found = NULL;
+    bool is = !resolve(path, &found, NULL) && reader_of(found);
+
+    aa_heap_free(found);
+    return is;
+}
 
 aa_status aa_adapter_open(aa_adapter **out, const char *path, aa_err *err) {
-    open_fn *read = reader_of(path);
-
-    if (!read)
-        return aa_fail(err, AA_ENOTFOUND, "'%s' is no adapter: that is a directory with "
-                       AA__PEFT_CONFIG " and " AA__PEFT_WEIGHTS " (PEFT), a GGUF file whose "
-                       "general.type is 'adapter', or a LoRA sidecar (_lora.bin)", path);
     aa_adapter *a = aa_heap_alloc(1, sizeof *a);
+
     if (!a) return aa_fail_memory(err, "an adapter", sizeof *a);
-    a->path = aa_heap_strdup(path);
-    aa_status st = a->path ? read(a, err) : aa_fail_memory(err, "a path", strlen(path));
+    aa_status st = resolve(path, &a->path, err);
+    open_fn *read = st ? NULL : reader_of(a->path);
+    if (!st && !read)
+        st = aa_fail(err, AA_ENOTFOUND, "'%s' is no adapter: that is a directory with "
+                     AA__PEFT_CONFIG " and " AA__PEFT_WEIGHTS " (PEFT), a GGUF file whose "
+                     "general.type is 'adapter', or a LoRA sidecar (_lora.bin)", path);
+    if (!st) st = read(a, err);
     if (st) aa_adapter_close(a);
     else *out = a;
+    return st;
+}
+
+static aa_status check_base(const aa_adapter *a, aa_source *s, aa_err *err) {
+    aa_digest got;
+
+    if (aa_digest_equal(a->base_digest, (aa_digest){0})) return AA_OK;
+    AA_TRY(aa_source_weights_digest(s, &got, err));
+    if (aa_digest_equal(got, a->base_digest)) return AA_OK;
+    return aa_fail(err, AA_EFORMAT, "its weights are not those that the adapter was trained on");
+}
+
+aa_status aa_adapter_open_base(const aa_adapter *a, aa_source **out, aa_err *err) {
+    aa_source *s = NULL;
+
+    if (!a->base_name)
+        return aa_fail(err, AA_EUSAGE, "'%s' does not say what model it was made for: name both, "
+                       "the model and the adapter", a->path);
+    aa_status st = aa_source_open(&s, a->base_name, err);
+    if (!st) st = check_base(a, s, err);
+    if (!st) {
+        *out = s;
+        return AA_OK;
+    }
+    aa_source_close(s);
+    aa_err_context(err, "'%s', the base of the adapter '%s' (another can be named beside the "
+                   "adapter)", a->base_name, a->path);
     return st;
 }
 

@@ -27,6 +27,7 @@ struct aa_adapter {
     const char *format;                  /* "peft", "gguf", "lora sidecar" */
     char *path;
     char *base_name;                     /* the base, as the adapter calls it, or NULL */
+    aa_digest base_digest;               /* aa_source_weights_digest of it; 0: not known */
     size_t rank;                         /* of all terms, where there are no rows yet; else 0 */
     bool rslora;                         /* scale is alpha/sqrt(r) instead of alpha/r */
     double dropout;                      /* that it was trained with */
@@ -40,9 +41,11 @@ struct aa_adapter {
 
 /* Whether path is one, by its contents. */
 bool aa_adapter_is(const char *path);
-/* path: a PEFT directory, a GGUF adapter, or a LoRA sidecar of the original, which has rows only
- * when it is bound. */
+/* path: a PEFT directory, a run of one (its `best`, else `last`), a GGUF adapter, or a LoRA sidecar
+ * of the original, which has rows only when it is bound. */
 aa_status aa_adapter_open(aa_adapter **out, const char *path, aa_err *err) AA_MUST_USE;
+/* The base it names, refused if its weights are not those that are known of it. */
+aa_status aa_adapter_open_base(const aa_adapter *a, aa_source **out, aa_err *err) AA_MUST_USE;
 void aa_adapter_close(aa_adapter *a);    /* NULL is fine */
 /* Compares every row with the base's, by name and shape. base->vocab: as many ids as its files have
  * rows for. */

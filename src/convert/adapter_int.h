@@ -8,6 +8,7 @@
 #define AA__PEFT_CONFIG "adapter_config.json"
 #define AA__PEFT_WEIGHTS "adapter_model.safetensors"
 #define AA__PEFT_PREFIX "base_model.model."
+#define AA__BASE_DIGEST "base_digest"      /* key of our metadata */
 
 /* a is zeroed and has its path; what was opened until a failure is closed by aa_adapter_close. */
 aa_status aa__peft_open(aa_adapter *a, aa_err *err) AA_MUST_USE;

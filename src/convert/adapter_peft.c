@@ -469,6 +469,10 @@ static aa_status open_weights(aa_adapter *a, peft *p, aa_err *err) {
     if (!path) return aa_fail_memory(err, "a path", 0);
     aa_status st = aa_safetensors_open(&p->file, path, err);
     aa_heap_free(path);
+    const char *base = st ? NULL : aa_safetensors_metadata(&p->file, AA__BASE_DIGEST);
+    if (base && !aa_digest_parse(base, &a->base_digest))
+        st = aa_fail(err, AA_EFORMAT, "'%s': metadata " AA__BASE_DIGEST ": '%.40s' is not a digest "
+                     "of 32 hexadecimal digits", p->file.path, base);
     return st;
 }
 

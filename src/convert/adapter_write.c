@@ -253,7 +253,12 @@ static aa_status write_peft(void *ctx, const char *dir, aa_err *err) {
     writer *w = ctx;
 
     AA_TRY(write_config(w, dir, err));
-    return aa__stream_safetensors(&w->stream, dir, AA__PEFT_WEIGHTS, w->entries, w->n, err);
+    char hex[AA_DIGEST_HEX];
+    aa_digest_hex(w->a->base_digest, hex);
+    const aa_st_pair base = {AA__BASE_DIGEST, hex};
+    return aa__stream_safetensors(&w->stream, dir, AA__PEFT_WEIGHTS, w->entries, w->n,
+                                  aa_digest_equal(w->a->base_digest, (aa_digest){0}) ? NULL : &base,
+                                  err);
 }
 
 aa_status aa_peft_write(const char *path, const aa_adapter *a, const aa_config *base,

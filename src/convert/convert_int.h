@@ -42,6 +42,8 @@ typedef aa_status aa__directory_fn(void *ctx, const char *dir, aa_err *err);
 aa_status aa__write_directory(const char *path, aa__directory_fn *write, void *ctx,
                               aa_err *err) AA_MUST_USE;
 
+/* The checkpoint that a run directory's links mean (heap), or NULL if it has none. */
+aa_status aa__follow_links(const char *run, char **out, aa_err *err) AA_MUST_USE;
 /* What kind of thing dir/name is. */
 aa_status aa__kind_of(aa_sys_kind *out, const char *dir, const char *name, aa_err *err) AA_MUST_USE;
 

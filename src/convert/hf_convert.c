@@ -74,7 +74,7 @@ static aa_status write_shards(const writer *w, size_t n_files, aa_text *index, a
 
         snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", i, n_files);
         AA_TRY(aa__stream_safetensors(&w->stream, w->dir, name, w->entries + begin, end - begin,
-                                      err));
+                                      NULL, err));
         for (; begin < end; begin++)
             aa_text_printf(index, "%s\n    \"%s\": \"%s\"", begin ? "," : "",
                            w->entries[begin].name, name);
@@ -90,7 +90,8 @@ static aa_status write_weights(const writer *w, aa_err *err) {
     for (size_t at = 0; at < w->n; n_files++)
         at = aa__shard_end(w->entries, w->n, at, w->o->shard_bytes);
     if (n_files == 1)
-        return aa__stream_safetensors(&w->stream, w->dir, AA__HF_WEIGHTS, w->entries, w->n, err);
+        return aa__stream_safetensors(&w->stream, w->dir, AA__HF_WEIGHTS, w->entries, w->n, NULL,
+                                      err);
     for (size_t i = 0; i < w->n; i++) total += aa__entry_bytes(&w->entries[i]);
     aa_text_printf(&index, "{\n  \"metadata\": {\"total_size\": %llu},\n  \"weight_map\": {",
                    (unsigned long long)total);

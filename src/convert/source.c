@@ -33,8 +33,7 @@ static char *follow(const char *run, const char *link) {
     return aa_path_join(run, target);
 }
 
-/* The checkpoint that a run directory's links mean, or NULL if it has none. */
-static aa_status follow_links(const char *run, char **out, aa_err *err) {
+aa_status aa__follow_links(const char *run, char **out, aa_err *err) {
     static const char *const links[] = {"best", "last"};
     aa_sys_kind kind;
 
@@ -57,7 +56,7 @@ static aa_status resolve(const char *path, char **out, aa_err *err) {
         *out = aa_heap_strdup(path);
         return *out ? AA_OK : aa_fail_memory(err, "a path", 0);
     }
-    AA_TRY(follow_links(path, out, err));
+    AA_TRY(aa__follow_links(path, out, err));
     if (*out) return AA_OK;
     AA_TRY(aa__kind_of(&journal, path, "journal.jsonl", err));
     if (journal == AA_SYS_FILE)

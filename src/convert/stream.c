@@ -108,7 +108,8 @@ static aa_dtype dtype_of(aa_type type) {
     return (aa_dtype)d;
 }
 
-static aa_status begin_file(aa_outfile *f, const aa__entry *entries, size_t n, aa_err *err) {
+static aa_status begin_file(aa_outfile *f, const aa__entry *entries, size_t n,
+                            const aa_st_pair *metadata, aa_err *err) {
     aa_st_entry *list = aa_heap_alloc(n, sizeof *list);
 
     if (!list) return aa_fail_memory(err, "the list of tensors", n * sizeof *list);
@@ -120,18 +121,19 @@ static aa_status begin_file(aa_outfile *f, const aa__entry *entries, size_t n, a
                                 .shape = {e->from.rows, e->from.cols}};
         if (e->vector) list[i].shape[0] *= e->from.cols;  /* a row, or a column */
     }
-    aa_status st = aa_safetensors_begin(f, list, n, NULL, 0, err);
+    aa_status st = aa_safetensors_begin(f, list, n, metadata, metadata != NULL, err);
     aa_heap_free(list);
     return st;
 }
 
 aa_status aa__stream_safetensors(const aa__stream *w, const char *dir, const char *name,
-                                 const aa__entry *entries, size_t n, aa_err *err) {
+                                 const aa__entry *entries, size_t n, const aa_st_pair *metadata,
+                                 aa_err *err) {
     char *path = aa_path_join(dir, name);
     aa_outfile *f = NULL;
     aa_status st = path ? aa_outfile_open(&f, path, err) : aa_fail_memory(err, "a path", 0);
 
-    if (!st) st = begin_file(f, entries, n, err);
+    if (!st) st = begin_file(f, entries, n, metadata, err);
     for (size_t i = 0; !st && i < n; i++) st = aa__stream_entry(w, &entries[i], f, err);
     if (!st) st = aa_outfile_commit(f, NULL, err);
     else if (f) aa_outfile_abort(f);

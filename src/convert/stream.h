@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "convert/convert.h"
+#include "formats/safetensors.h"
 
 enum { AA__ENTRY_NAME = 96 };
 
@@ -34,9 +35,10 @@ void aa__stream_init(aa__stream *w, const char *source, const aa_convert_options
 aa_status aa__stream_entry(const aa__stream *w, const aa__entry *e, aa_outfile *f,
                            aa_err *err) AA_MUST_USE;
 
-/* The entries, floats all, as the safetensors file dir/name. */
+/* The entries, floats all, as the safetensors file dir/name; metadata: a pair, or NULL. */
 aa_status aa__stream_safetensors(const aa__stream *w, const char *dir, const char *name,
-                                 const aa__entry *entries, size_t n, aa_err *err) AA_MUST_USE;
+                                 const aa__entry *entries, size_t n, const aa_st_pair *metadata,
+                                 aa_err *err) AA_MUST_USE;
 
 uint64_t aa__entry_bytes(const aa__entry *e);
 /* The end of the file that begins with entry `begin`, if a file may hold so many bytes of tensors

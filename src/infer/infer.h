@@ -38,7 +38,8 @@ typedef struct aa_session_options {
 } aa_session_options;
 
 /* Opens a model (run directory, checkpoint directory, model file) for generation and evaluation, on
- * its weights where they lie in the file if that holds every row. */
+ * its weights where they lie in the file if that holds every row. An adapter, or a run of one, is
+ * opened with the base that it names. */
 aa_status aa_session_open_with(aa_session *out, const char *path, aa_cpu *cpu,
                                const aa_session_options *options, aa_err *err) AA_MUST_USE;
 aa_status aa_session_open(aa_session *out, const char *path, aa_cpu *cpu, size_t capacity,

@@ -114,28 +114,33 @@ static aa_status check_size(const aa_source *src, const aa_session_options *o, a
     return aa_memory_check(what, need, advice, err);
 }
 
-static aa_status init_adapted(struct aa_session_owned *o, const char *path, size_t n_pos,
-                              aa_cpu *cpu, aa_err *err) {
-    aa_source *src = o->source;
-    aa_adapter *a = NULL;
-    AA_TRY(aa_adapter_open(&a, path, err));
-    aa_status st = aa_adapter_bind(a, &src->config, err);
-    if (!st) st = aa_adapter_lora(a, &src->config, &o->lora, &o->sites, err);
-    if (!st) st = aa_model_init_lora(&o->model, &src->config, &o->lora, parts_of(src, true), n_pos,
-                                     cpu, &o->arena, err);
-    if (!st) st = aa_source_load(src, &o->model, err);
-    if (!st) st = aa_adapter_load(a, &o->model, err);
-    aa_adapter_close(a);
-    return st;
+/* A model, or an adapter whose base is opened with it. */
+static aa_status open_sources(struct aa_session_owned *o, aa_adapter **adapter, const char *path,
+                              const char *beside, aa_err *err) {
+    bool alone = !beside && aa_adapter_is(path);
+    if (beside || alone) AA_TRY(aa_adapter_open(adapter, alone ? path : beside, err));
+    return alone ? aa_adapter_open_base(*adapter, &o->source, err)
+                 : aa_source_open(&o->source, path, err);
 }
 
-static aa_status load(struct aa_session_owned *o, const aa_session_options *options, aa_cpu *cpu,
-                      aa_err *err) {
+static aa_status init_adapted(struct aa_session_owned *o, aa_adapter *a, size_t n_pos, aa_cpu *cpu,
+                              aa_err *err) {
+    aa_source *src = o->source;
+    AA_TRY(aa_adapter_bind(a, &src->config, err));
+    AA_TRY(aa_adapter_lora(a, &src->config, &o->lora, &o->sites, err));
+    AA_TRY(aa_model_init_lora(&o->model, &src->config, &o->lora, parts_of(src, true), n_pos, cpu,
+                              &o->arena, err));
+    AA_TRY(aa_source_load(src, &o->model, err));
+    return aa_adapter_load(a, &o->model, err);
+}
+
+static aa_status load(struct aa_session_owned *o, aa_adapter *adapter,
+                      const aa_session_options *options, aa_cpu *cpu, aa_err *err) {
     aa_source *src = o->source;
     size_t n_pos = n_pos_of(&src->config, options->capacity);
     AA_TRY(check_size(src, options, cpu, err));
     AA_TRY(aa_source_tokenizer(src, &o->tokenizer, err));
-    if (options->adapter) AA_TRY(init_adapted(o, options->adapter, n_pos, cpu, err));
+    if (adapter) AA_TRY(init_adapted(o, adapter, n_pos, cpu, err));
     else {
         AA_TRY(aa_model_init(&o->model, &src->config, parts_of(src, false), n_pos, cpu, &o->arena,
                              err));
@@ -173,8 +178,10 @@ aa_status aa_session_open_with(aa_session *out, const char *path, aa_cpu *cpu,
     aa_session s;
     if (!o) return aa_fail_memory(err, "a session", sizeof *o);
     aa_arena_init(&o->arena, "model");
-    aa_status st = aa_source_open(&o->source, path, err);
-    if (!st) st = load(o, options, cpu, err);
+    aa_adapter *adapter = NULL;
+    aa_status st = open_sources(o, &adapter, path, options->adapter, err);
+    if (!st) st = load(o, adapter, options, cpu, err);
+    aa_adapter_close(adapter);
     if (!st) st = open_over(&s, &o->model, o->tokenizer, cpu, options, err);
     if (st) {
         owned_free(o);

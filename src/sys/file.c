@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -58,6 +59,11 @@ void aa_sys_map_close(aa_sys_map *map) {
 void aa_sys_map_drop(const void *p, size_t size_bytes) {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)p / page * page;
     (void)madvise((void *)begin, (uintptr_t)p + size_bytes - begin, MADV_DONTNEED);
+}
+
+int aa_sys_real_path(char out[AA_SYS_PATH], const char *path) {
+    static_assert(AA_SYS_PATH >= PATH_MAX, "realpath writes that much");
+    return realpath(path, out) ? 0 : errno;
 }
 
 int aa_sys_stat(aa_sys_info *out, const char *path) {

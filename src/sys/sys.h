@@ -31,6 +31,9 @@ typedef struct aa_sys_info {
 } aa_sys_info;
 
 int aa_sys_stat(aa_sys_info *out, const char *path); /* follows links; ABSENT is success */
+/* From the root, links followed. ENAMETOOLONG where it does not fit. */
+enum { AA_SYS_PATH = 4096 };
+int aa_sys_real_path(char out[AA_SYS_PATH], const char *path);
 int aa_sys_make_dirs(const char *path);                          /* mkdir -p */
 int aa_sys_fsync_file(int fd);                                   /* F_FULLFSYNC on macOS */
 int aa_sys_fsync_dir(const char *path);

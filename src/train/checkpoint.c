@@ -13,6 +13,7 @@
 #define STATE_FILE "train_state.safetensors"
 #define POSITION_FILE "run.json"
 #define POSITION_VERSION 1
+#define NO_DIGEST "00000000000000000000000000000000"
 
 /* ---- position: one row per field, so that writing and reading cannot drift apart ------------- */
 
@@ -45,6 +46,7 @@ static const struct { const char *key; field_type type; size_t at; } fields[] = 
     {"next_log", FIELD_REAL, offsetof(aa_position, next_log)},
     {"next_sample", FIELD_REAL, offsetof(aa_position, next_sample)},
     {"tokens_digest", FIELD_DIGEST, offsetof(aa_position, tokens_digest)},
+    {"base_digest", FIELD_DIGEST, offsetof(aa_position, base_digest)},
 };
 enum { N_FIELDS = sizeof fields / sizeof *fields };
 
@@ -65,14 +67,8 @@ static void write_position(const aa_position *at, aa_text *out) {
 }
 
 static aa_status parse_digest(const char *s, const char *name, aa_digest *out, aa_err *err) {
-    if (strlen(s) != AA_DIGEST_HEX - 1 || strspn(s, "0123456789abcdef") != AA_DIGEST_HEX - 1)
-        return aa_fail(err, AA_EFORMAT, "%s: '%s' is not a digest of 32 hexadecimal digits", name,
-                       s);
-    char hi[17];
-    memcpy(hi, s, 16);
-    hi[16] = 0;
-    *out = (aa_digest){.hi = strtoull(hi, NULL, 16), .lo = strtoull(s + 16, NULL, 16)};
-    return AA_OK;
+    if (aa_digest_parse(s, out)) return AA_OK;
+    return aa_fail(err, AA_EFORMAT, "%s: '%s' is not a digest of 32 hexadecimal digits", name, s);
 }
 
 static aa_status read_position(const json_t *o, const char *name, aa_position *at, aa_err *err) {
@@ -89,7 +85,7 @@ static aa_status read_position(const json_t *o, const char *name, aa_position *a
             AA_TRY(aa_json_real(o, fields[i].key, name, -1e300, 1e300, NAN, p, err));
             break;
         case FIELD_DIGEST:
-            AA_TRY(aa_json_str(o, fields[i].key, name, "", &s, err));
+            AA_TRY(aa_json_str(o, fields[i].key, name, NO_DIGEST, &s, err));
             AA_TRY(parse_digest(s, name, p, err));
             break;
         }
@@ -203,9 +199,10 @@ static aa_status note_file(const char *dir, const char *name, aa_hf_files *files
 }
 
 static aa_status write_adapter(const char *dir, const aa_model *m, const char *base_name,
-                               aa_hf_files *files, aa_err *err) {
+                               aa_digest base, aa_hf_files *files, aa_err *err) {
     aa_adapter *a = NULL;
     AA_TRY(aa_adapter_of_model(&a, m, base_name, err));
+    a->base_digest = base;
     aa_status st =
         aa_peft_write(dir, a, &m->config, &(aa_convert_options){.type = AA_TYPE_COUNT}, err);
     aa_adapter_close(a);
@@ -224,7 +221,7 @@ static aa_status fill_directory(const char *dir, const aa_model *m, const aa_hf_
     if (no) return aa_fail_errno(err, no, "cannot remove the unfinished checkpoint", dir);
     AA_TRY(aa_make_dirs(dir, err));
     if (m->lora && base_name) {
-        AA_TRY(write_adapter(dir, m, base_name, &files, err));
+        AA_TRY(write_adapter(dir, m, base_name, at->base_digest, &files, err));
         exact = true;
     } else AA_TRY(aa_hf_write(dir, m, &hf, &exact, err));
     if (optim->tensors) AA_TRY(write_state(dir, m, optim, !exact, &files, err));

@@ -29,6 +29,7 @@ typedef struct aa_position {               /* everything about a run that is not
     /* when each is due, in its interval's unit */
     double next_eval, next_checkpoint, next_log, next_sample;
     aa_digest tokens_digest;
+    aa_digest base_digest;                 /* of the weights it began with; 0: not asked */
 } aa_position;
 
 /* base_name NULL: an adapter goes into the matrices. */

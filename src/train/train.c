@@ -358,8 +358,17 @@ static aa_status measure_mean_logit(run *r, aa_err *err) {
     return AA_OK;
 }
 
+/* What the checkpoint of an adapter calls its base, in whatever folder that is read; NULL where
+ * matrices are written. */
+static const char *base_name(const run *r, char path[AA_SYS_PATH]) {
+    const char *base = r->job->o->base;
+    if (!base || (is_zo(r) && aa_zo_writes_matrices(&r->job->o->zo))) return NULL;
+    return aa_sys_real_path(path, base) ? base : path;
+}
+
 static aa_status save(run *r, aa_err *err) {
     double start_s = aa_sys_clock_s();
+    char path[AA_SYS_PATH];
     const aa_hf_options hf = {.tokenizer = r->job->tokenizer,
                               .chat_template = r->job->chat_template,
                               .active_ids = r->job->active_ids,
@@ -372,9 +381,8 @@ static aa_status save(run *r, aa_err *err) {
     AA_TRY(aa_journal_sync(&r->journal, err));
     r->at.journal_bytes = r->journal.size_bytes;
     r->at.elapsed_s = now_s(r);
-    const bool whole = is_zo(r) && aa_zo_writes_matrices(&r->job->o->zo);
-    AA_TRY(aa_checkpoint_write(r->dir, &r->mem.model, &hf, whole ? NULL : r->job->o->base,
-                               &r->mem.optim, &r->at, err));
+    AA_TRY(aa_checkpoint_write(r->dir, &r->mem.model, &hf, base_name(r, path), &r->mem.optim,
+                               &r->at, err));
     AA_TRY(aa_checkpoint_mark(r->dir, r->at.step, "last", err));
     if (r->at.best_step == r->at.step && r->evaluated_step == r->at.step)
         AA_TRY(aa_checkpoint_mark(r->dir, r->at.step, "best", err));
@@ -411,16 +419,17 @@ static aa_status write_config(const run *r, aa_err *err) {
     return st;
 }
 
-/* *digest: what a ledger knows the base by. */
+/* *digest: what an adapter or a ledger knows the base by; 0 for other runs. */
 static aa_status load_base(run *r, aa_digest *digest, aa_err *err) {
     aa_source *s = NULL;
+    bool needed = is_zo(r) || r->job->lora;
     *digest = (aa_digest){0};
     if (r->job->source) {
-        if (is_zo(r)) AA_TRY(aa_source_weights_digest(r->job->source, digest, err));
+        if (needed) AA_TRY(aa_source_weights_digest(r->job->source, digest, err));
         return aa_source_load(r->job->source, &r->mem.model, err);
     }
     AA_TRY(aa_source_open(&s, r->job->o->base, err));
-    aa_status st = is_zo(r) ? aa_source_weights_digest(s, digest, err) : AA_OK;
+    aa_status st = needed ? aa_source_weights_digest(s, digest, err) : AA_OK;
     if (!st && r->job->o->compact_vocab)
         st = aa_source_restrict(s, r->job->active_ids, r->job->n_active, err);
     if (!st) st = aa_source_load(s, &r->mem.model, err);
@@ -450,12 +459,12 @@ static aa_status begin_new(run *r, const char *journal, aa_err *err) {
                           .next_checkpoint = o->checkpoint_every.value,
                           .next_log = o->log_every.value,
                           .next_sample = o->sample_every.value};
-    aa_digest base;
-    if (o->base) AA_TRY(load_base(r, &base, err));
+    if (o->base) AA_TRY(load_base(r, &r->at.base_digest, err));
     else aa_model_init_weights(&r->mem.model, (uint64_t)o->seed, (aa_init_scheme)o->init);
     if (r->job->lora) aa_model_init_adapter(&r->mem.model, r->cpu, (uint64_t)o->seed);
     if (is_zo(r))
-        AA_TRY(aa_zo_run_open(&r->zo, r->job, r->plan, &r->mem, r->cpu, base, false, 0, err));
+        AA_TRY(aa_zo_run_open(&r->zo, r->job, r->plan, &r->mem, r->cpu, r->at.base_digest, false, 0,
+                              err));
     AA_TRY(aa_journal_run(&r->journal, r->job, r->plan, err));
     return save(r, err);
 }
@@ -482,7 +491,7 @@ static aa_status follow_ledger(run *r, aa_digest base, aa_err *err) {
 
 static aa_status begin_resumed(run *r, const char *journal, aa_err *err) {
     char *last = aa_path_join(r->dir, "last");
-    aa_digest base;
+    aa_digest base = {0};
     if (!last) return aa_fail_memory(err, "a path", 0);
     aa_status st = r->job->lora || is_zo(r) ? load_base(r, &base, err) : AA_OK;
     if (!st)
@@ -490,6 +499,10 @@ static aa_status begin_resumed(run *r, const char *journal, aa_err *err) {
                       : aa_checkpoint_read(last, &r->mem.model, &r->mem.optim, &r->at, err);
     aa_heap_free(last);
     if (st) return st;
+    bool known = !aa_digest_equal(r->at.base_digest, (aa_digest){0});
+    if (known && !aa_digest_equal(r->at.base_digest, base))
+        return aa_fail(err, AA_EUSAGE, "the weights of '%s' are not those that the run in '%s' was "
+                       "started with; give the right --base", r->job->o->base, r->dir);
     if (is_zo(r)) AA_TRY(follow_ledger(r, base, err));
     if (!aa_digest_equal(r->at.tokens_digest, r->job->tokens_digest))
         return aa_fail(err, AA_EUSAGE, "the data of '%s' are not those the run was started with",
@@ -669,7 +682,7 @@ static bool may_change(const char *key) {
     static const char *const free_keys[] = {
         "out",        "budget",           "threads",   "micro-batch",  "keep",
         "eval-every", "checkpoint-every", "log-every", "sample-every", "sample-prompt",
-        "blas"};
+        "blas",       "base"};
     for (size_t i = 0; i < sizeof free_keys / sizeof *free_keys; i++)
         if (strcmp(key, free_keys[i]) == 0) return true;
     return false;

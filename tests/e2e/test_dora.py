@@ -29,10 +29,18 @@ def adapted(out, kind, *more, model=None):
     return out
 
 
+def values(path):
+    """A safetensors file without its metadata, which names the base."""
+    data = pathlib.Path(path).read_bytes()
+    n = 8 + int.from_bytes(data[:8], "little")
+    tensors = json.loads(data[8:n])
+    tensors.pop("__metadata__")
+    return tensors, data[n:]
+
+
 def same_adapters(a, b):
     for name in ("adapter_model.safetensors", "train_state.safetensors"):
-        x, y = (pathlib.Path(d, "last", name) for d in (a, b))
-        check(x.read_bytes() == y.read_bytes(), f"{x} and {y} differ")
+        check(values(f"{a}/last/{name}") == values(f"{b}/last/{name}"), f"{a} and {b}: {name}")
 
 
 @case
