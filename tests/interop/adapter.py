@@ -320,6 +320,36 @@ def gradient_steps():
 
 
 @case
+def two_hundred_updates():
+    """AdamW with clipping from the same adapter over the same batches: the losses of PEFT."""
+    where, steps = base("long", LlamaForCausalLM, LlamaConfig), 200
+    pathlib.Path("readme.txt").write_text((e2e.ROOT / "README.md").read_text())
+    done("train", "--base", where, "--tokenizer", "bytes", "--data", "readme.txt", "--out", "long-ours",
+         "--adapter", "lora", "--rank", 8, "--lr", 2e-3, "--min-lr", 2e-3, "--warmup", 0,
+         "--schedule", "constant", "--clip", 1, "--weight-decay", 0, "--beta2", 0.99, "--seq", 64,
+         "--batch-tokens", 256, "--budget", f"{steps}steps", "--log-every", "1steps",
+         "--eval-every", 0, "--keep", 0, "--compute", "f32")
+    done("data", "batches", "--run", "long-ours", "--steps", steps, "--out", "batches.safetensors")
+    batches = load_file("batches.safetensors")
+    losses = [e["loss"] for e in map(json.loads, open("long-ours/journal.jsonl"))
+              if e.get("event") == "step"]
+    model = PeftModel.from_pretrained(load(where), "long-ours/step-0", is_trainable=True).train()
+    trained = [t for t in model.parameters() if t.requires_grad]
+    optimizer = torch.optim.AdamW(trained, 2e-3, (0.9, 0.99), 1e-8, 0)
+    worst = 0
+    for ids, targets, ours in zip(batches["ids"], batches["targets"], losses, strict=True):
+        loss = torch.nn.functional.cross_entropy(model(ids.long()).logits.flatten(0, 1),
+                                                 targets.long().flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1)
+        optimizer.step()
+        worst = max(worst, abs(loss.item() - ours))
+    check(worst <= 1e-3 and losses[-1] < losses[0] - 0.3, f"{worst}, {losses[0]}, {losses[-1]}")
+    print(f"   {steps} updates from {losses[0]:.3f} to {losses[-1]:.3f}: within {worst:.1e} of PEFT")
+
+
+@case
 def dropout_is_recorded():
     where = base("dropping")
     pathlib.Path("text.txt").write_bytes(b"A wet dog met a red fox. " * 400)
@@ -450,6 +480,36 @@ def real_model():
     check(off <= 0.15 and moved > 10 * off, f"logits differ by {off:.1e} of {moved:.1e}")
     print(f"   in llama.cpp beside and merged (F16) within {off:.1e} of {moved:.1f}; a peak of "
           f"{peak >> 20} MiB")
+
+
+@case
+def real_model_learns():
+    """SmolLM2 in Q4_1, fine-tuned where it lies: PEFT opens the adapter on the exact values, and
+    beside = merged."""
+    source = llamacpp.smollm2()
+    text = "".join(f"Arr, matey! {line}\n" for line in
+                   (e2e.ROOT / "README.md").read_text().splitlines() if line)
+    pathlib.Path("pirate.txt").write_text(text)
+    done("train", "--base", source, "--data", "pirate.txt", "--out", "pirate", "--adapter", "lora",
+         "--rank", 8, "--lr", 1e-3, "--seq", 128, "--batch-tokens", 256, "--budget", "12steps",
+         "--eval-every", "12steps", "--eval-tokens", 512, "--compute", "f32", timeout=240)
+    evals = [done("eval", model, "--data", "pirate.txt", "--part", "valid", "--seq", 128,
+                  "--compute", "f32", "--json").json()["loss"] for model in (source, "pirate")]
+    check(evals[-1] < evals[0] - 0.05, f"{evals}")
+    done("convert", source, "floats", "--dtype", "f32")
+    ours, ids = follows(source, "pirate/best", "f32")
+    with torch.no_grad():
+        theirs = peft_model("floats", "pirate/best")(ids).logits[0, -1]
+    done("convert", source, "merged", "--merge", "pirate/best", "--dtype", "f32")
+    done("generate", "merged", "--prompt", "Once there was a bird who lost its hat", "--tokens", 1,
+         "--compute", "f32", "--logits", "merged.safetensors")
+    merged = load_file("merged.safetensors")["logits"]
+    off, split = ((x - ours).abs().max().item() for x in (theirs, merged))
+    check(off <= 2e-4 and split <= 1e-4, f"PEFT's logits differ by {off:.1e}, merged {split:.1e}")
+    said = done("generate", "pirate", "--prompt", "How to train a model:", "--tokens", 30,
+                "--greedy").out
+    print(f"   loss {evals[0]:.3f} -> {evals[-1]:.3f}; logits within {off:.1e} of PEFT, merged "
+          f"{split:.1e}: {said.strip()!r}")
 
 
 # ---- the original --------------------------------------------------------------------------------
