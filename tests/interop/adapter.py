@@ -324,8 +324,8 @@ def two_hundred_updates():
     """AdamW with clipping from the same adapter over the same batches: the losses of PEFT."""
     where, steps = base("long", LlamaForCausalLM, LlamaConfig), 200
     pathlib.Path("readme.txt").write_text((e2e.ROOT / "README.md").read_text())
-    done("train", "--base", where, "--tokenizer", "bytes", "--data", "readme.txt", "--out", "long-ours",
-         "--adapter", "lora", "--rank", 8, "--lr", 2e-3, "--min-lr", 2e-3, "--warmup", 0,
+    done("train", "--base", where, "--tokenizer", "bytes", "--data", "readme.txt", "--out",
+         "long-ours", "--adapter", "lora", "--rank", 8, "--lr", 2e-3, "--min-lr", 2e-3, "--warmup", 0,
          "--schedule", "constant", "--clip", 1, "--weight-decay", 0, "--beta2", 0.99, "--seq", 64,
          "--batch-tokens", 256, "--budget", f"{steps}steps", "--log-every", "1steps",
          "--eval-every", 0, "--keep", 0, "--compute", "f32")
@@ -346,7 +346,7 @@ def two_hundred_updates():
         optimizer.step()
         worst = max(worst, abs(loss.item() - ours))
     check(worst <= 1e-3 and losses[-1] < losses[0] - 0.3, f"{worst}, {losses[0]}, {losses[-1]}")
-    print(f"   {steps} updates from {losses[0]:.3f} to {losses[-1]:.3f}: within {worst:.1e} of PEFT")
+    print(f"   {steps} updates, {losses[0]:.3f} to {losses[-1]:.3f}: within {worst:.1e} of PEFT")
 
 
 @case
