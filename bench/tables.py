@@ -60,6 +60,18 @@ class Result:
                   if s["round"] in theirs]
         return statistics.median(ratios) if ratios else None
 
+    def against_peft(self, work, key="tokens_per_s_median"):
+        """As against, of training adapters."""
+        theirs = {s["round"]: s[key] for s in self.of("lora", work=work, system="peft")}
+        ratios = [s[key] / theirs[s["round"]] for s in self.of("lora", work=work, system="autoane")
+                  if s["round"] in theirs]
+        return statistics.median(ratios) if ratios else None
+
+    def over_the_file(self):
+        values = [(s["peak_rss_bytes"] - s["file_bytes"]) / 2**20
+                  for s in self.of("lora", system="autoane on Q4_0")]
+        return statistics.median(values) if values else None
+
     def read_share(self, work):
         values = [s["gbs"] / s["read_gbs"] for s in self.decoding(work, "autoane")]
         return statistics.median(values) if values else None
@@ -164,12 +176,29 @@ def targets():
          lambda r: r.memory_against_plan(), (None, 1.05), (None, 1.05)),
         ("memory by window length: exponent, at most",
          lambda r: exponent(r.growth("one window", "peak_rss_bytes")), (1.0, None), (1.0, None)),
+        *(adapters(work, *bounds) for work in works.LORA for bounds in ADAPTER_BOUNDS[work[:3]]),
+        ("LoRA on Q4_0, f32, recomputed: MiB over the file, at most", lambda r: r.over_the_file(),
+         (250, 150), (250, 150)),
         *(generation(dtype, what, key) for dtype in works.FILE_TYPES
           for what, key in (("decode", "tokens_per_s_median"),
                             ("prefill", "prefill_tokens_per_s"))),
         ("SmolLM2-135M f16: decode, share of the memory's read speed",
          lambda r: r.read_share("SmolLM2-135M f16"), (.8, None), (.8, None)),
     ]
+
+
+# what, its key, must and aim on AVX2, and on AVX-512
+SPEED, MEMORY = "tokens_per_s_median", "peak_rss_bytes"
+ADAPTER_BOUNDS = {
+    "f32": [("speed", SPEED, (1.5, 1.8), (2.3, 3)), ("memory", MEMORY, (.4, .3), (.4, .3))],
+    "bf1": [("speed", SPEED, None, (1.3, 1.6))],
+}
+
+
+def adapters(work, what, key, avx2, avx512):
+    end = ", at most" if key == MEMORY else ""
+    return (f"LoRA, {work}: {what} against PEFT{end}", lambda r: r.against_peft(work, key), avx2,
+            avx512)
 
 
 def generation(dtype, what, key):
@@ -211,7 +240,7 @@ def is_share(name):
 def target_table(r):
     rows = []
     for name, value_of, avx2, avx512 in targets():
-        bounds = avx512 if r.isa == "avx512" else avx2
+        bounds = avx2 if r.isa == "avx2" else avx512
         if not bounds:
             continue
         value, (must, aim) = value_of(r), bounds
@@ -239,6 +268,20 @@ def step_table(r):
                          f"{rss / 2**20:.0f}", number(r.against(work, "f32", system))])
     return table(["work", "system", "tokens/s, median", "best", "of peak", "peak MiB",
                   "autoane f32 is … times as fast"], rows)
+
+
+def lora_table(r):
+    rows = []
+    for work in works.LORA:
+        for system in ("autoane", "autoane on Q4_0", "peft"):
+            samples = r.of("lora", work=work, system=system)
+            if samples:
+                ratio = r.against_peft(work) if system == "autoane" else None
+                rows.append([work, system, number(r.value(samples)),
+                             number(max(s["tokens_per_s_best"] for s in samples)),
+                             f"{r.value(samples, 'peak_rss_bytes') / 2**20:.0f}", number(ratio)])
+    return table(["work", "system", "tokens/s, median", "best", "peak MiB",
+                  "… times as fast as PEFT"], rows)
 
 
 def kernel_table(r):
@@ -295,7 +338,7 @@ def section(stem, data):
              f"FMA peak {data['peak_gflops']:.0f} GFLOP/s, memory {data['read_gbs']:.1f} GB/s"
              + (", quick run: few and short rounds" if data["quick"] else "") + "."]
     parts = [("Targets", True, target_table), ("Training steps", r.of("step"), step_table),
-             ("Products", r.of("gemm"), gemm_table), ("Decoding", r.of("decode"), decode_table),
+             ("Adapters", r.of("lora"), lora_table), ("Products", r.of("gemm"), gemm_table), ("Decoding", r.of("decode"), decode_table),
              ("Growth", r.of("growth"), growth_table)]
     for title, there, make in parts:
         if not there:

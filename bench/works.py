@@ -31,6 +31,16 @@ PEERS = {
     "torch bf16 compile": ["--dtype", "bf16", "--compile"],
 }
 
+# Adapters of rank 8 on all seven maps of SmolLM2-135M, 1024 tokens: options of ours, of peft_step.py
+LORA_SHAPE, LORA_TOKENS = SMOLLM2, 1024
+LORA = {
+    "f32": (["--compute", "f32", "--checkpointing", "no"], []),
+    "f32, recomputed": (["--compute", "f32", "--checkpointing", "yes"], ["--checkpointing"]),
+    "bf16": (["--compute", "bf16", "--checkpointing", "no"], ["--dtype", "bf16"]),
+    "bf16, recomputed": (["--compute", "bf16", "--checkpointing", "yes"],
+                         ["--dtype", "bf16", "--checkpointing"]),
+}
+
 # axis: (x, shape, tokens per update); threads come from the machine
 GROWTH = {
     "model size": [

@@ -327,8 +327,8 @@ def two_hundred_updates():
     done("train", "--base", where, "--tokenizer", "bytes", "--data", "readme.txt", "--out",
          "long-ours", "--adapter", "lora", "--rank", 8, "--lr", 2e-3, "--min-lr", 2e-3,
          "--warmup", 0, "--schedule", "constant", "--clip", 1, "--weight-decay", 0,
-         "--beta2", 0.99, "--seq", 64, "--batch-tokens", 256, "--budget", f"{steps}steps", "--log-every", "1steps",
-         "--eval-every", 0, "--keep", 0, "--compute", "f32")
+         "--beta2", 0.99, "--seq", 64, "--batch-tokens", 256, "--budget", f"{steps}steps",
+         "--log-every", "1steps", "--eval-every", 0, "--keep", 0, "--compute", "f32")
     done("data", "batches", "--run", "long-ours", "--steps", steps, "--out", "batches.safetensors")
     batches = load_file("batches.safetensors")
     losses = [e["loss"] for e in map(json.loads, open("long-ours/journal.jsonl"))
