@@ -21,6 +21,8 @@
 #define HEAD_CHUNK_TOKENS 256             /* logits in flight */
 #define BASE_BYTES ((uint64_t)6 << 20)    /* program, libraries' tables, journal, stacks */
 #define ID_BYTES 150                      /* a tokenizer, for each id */
+#define STORED_NS 1.5                     /* one thread, to make a float of a quantised weight */
+#define STORED_ROWS 256.0                 /* of activations, for which it is made once */
 #define DIRECTION_NS 0.2                  /* one thread, per parameter that moves and direction */
 /* Forward passes of zeroth order that bring what backpropagation of one sequence does: the least
  * that was measured, on a small model with the best recipe (docs/zeroth-order.md). */
@@ -208,12 +210,21 @@ static double product_s(const aa_plan *p, const aa_config *c, double step) {
     return (p->flop_per_update - attention) / (peak * linear) + attention / (peak / step * heads);
 }
 
+/* A base of small integers becomes floats block by block, in each product anew. */
+static double stored_s(const aa_plan *p, const aa_job *job) {
+    const double products = p->pass == AA_PASS_EVAL ? 1 : p->pass == AA_PASS_TRAIN ? 2 : 3;
+    if (!job->source || !job->base.quantised) return 0;
+    return products * (double)job->base.n_values * STORED_NS * 1e-9 *
+           ceil((double)(p->forwards * p->T) / STORED_ROWS);
+}
+
 /* Everything else, by one thread. */
 static double elements_s(const aa_plan *p, const aa_job *job) {
     const double element = element_work(&job->config) * ELEMENT_NS * 1e-9;
     if (!is_zo(job))
-        return element * (double)(p->B * p->T) + (double)p->params * UPDATE_NS * 1e-9;
-    return element / 3 * (double)(p->forwards * p->T) +
+        return element * (double)(p->B * p->T) + (double)p->trained * UPDATE_NS * 1e-9 +
+               stored_s(p, job);
+    return stored_s(p, job) + element / 3 * (double)(p->forwards * p->T) +
            (double)p->trained * DIRECTION_NS * 1e-9 * (double)aa_zo_probes(&job->o->zo);
 }
 
