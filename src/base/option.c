@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/file.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "base/number.h"
 
@@ -534,6 +535,48 @@ void aa_opts_write_json(const aa_opts *o, aa_text *out) {
         }
     }
     aa_text_add(out, "}");
+}
+
+static bool json_value(const json_t *v, aa_text *out) {
+    aa_text_clear(out);
+    switch (json_typeof(v)) {
+    case JSON_STRING: aa_text_add(out, json_string_value(v)); return true;
+    case JSON_INTEGER: aa_text_printf(out, "%lld", json_integer_value(v)); return true;
+    case JSON_REAL: aa_text_printf(out, "%.17g", json_real_value(v)); return true;
+    case JSON_TRUE:
+    case JSON_FALSE: aa_text_add(out, json_is_true(v) ? "yes" : "no"); return true;
+    default: return false;
+    }
+}
+
+static aa_status read_values(aa_opts *o, const json_t *root, const char *name, aa_text *value,
+                             aa_text *problems, aa_err *err) {
+    for (const aa_opt *row = o->rows; row->key; row++) {
+        const json_t *v = json_object_get(root, row->key);
+        if (json_is_null(v)) continue;
+        if (!v || !json_value(v, value))
+            return aa_fail(err, AA_EFORMAT, "'%s': the settings have no usable %s", name, row->key);
+        AA_TRY(aa_text_status(value, err));
+        if (!aa_opts_set(o, row->key, value->data ? value->data : "", AA_FROM_FILE, name, problems))
+            return aa_text_status(problems, err);
+    }
+    return AA_OK;
+}
+
+aa_status aa_opts_read_json(aa_opts *o, const char *text, size_t n, const char *name,
+                            aa_err *err) {
+    json_t *root = NULL;
+    aa_text value = {0}, problems = {0};
+    AA_TRY(aa_json_parse(&root, text, n, name, err));
+    aa_status st = json_is_object(root)
+                       ? read_values(o, root, name, &value, &problems, err)
+                       : aa_fail(err, AA_EFORMAT, "'%s': the settings are no object", name);
+    if (!st && problems.len)
+        st = aa_fail(err, AA_EFORMAT, "%.*s", (int)problems.len - 1, problems.data);
+    json_decref(root);
+    aa_text_release(&value);
+    aa_text_release(&problems);
+    return st;
 }
 
 /* Words of s into lines of at most `width` columns, continuation lines indented. */

@@ -70,6 +70,10 @@ aa_opt_origin aa_opts_from(const aa_opts *o, const char *key);
 /* Complete, grouped, with help as comments; read_ini gives the same values back. */
 void aa_opts_write_ini(const aa_opts *o, aa_text *out);
 void aa_opts_write_json(const aa_opts *o, aa_text *out); /* {"key":value,...} */
+/* The other way, of text: every row must be there (null: it stays as it is), other keys are passed
+ * over. name: of what holds the text. */
+aa_status aa_opts_read_json(aa_opts *o, const char *text, size_t n, const char *name,
+                            aa_err *err) AA_MUST_USE;
 void aa_opts_help(const aa_opt *rows, aa_text *out, int width);
 /* Nearest known name by edit distance (<= 3), or NULL. */
 const char *aa_nearest(const char *word, const char *(*name)(const void *table, size_t i),

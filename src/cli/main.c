@@ -9,7 +9,8 @@
 #include "sys/sys.h"
 
 static const cli_command *const commands[] = {
-    &cli_train, &cli_plan, &cli_generate, &cli_eval, &cli_report, &cli_info, &cli_verify,
+    &cli_train, &cli_plan, &cli_zo_replay, &cli_zo_verify, &cli_zo_merge, &cli_zo_compact,
+    &cli_generate, &cli_eval, &cli_report, &cli_info, &cli_verify,
     &cli_convert, &cli_fetch, &cli_tokenizer_train, &cli_tokenizer_encode, &cli_tokenizer_decode,
     &cli_tokenizer_convert, &cli_tokenizer_chat,
     &cli_data_tokenize, &cli_data_inspect, &cli_data_stories, &cli_data_batches,

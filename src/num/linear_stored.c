@@ -25,6 +25,15 @@ enum {
     LDQ = DEPTH + 64                      /* of rows taken apart: not all in one set of the cache */
 };
 
+/* The compiler knows n, and makes vectors of it. */
+static inline void one_group(aa_real *restrict y, const int8_t *restrict q, aa_real d, aa_real m,
+                             size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        aa_real product = d * (aa_real)q[i];
+        y[i] = product + m;
+    }
+}
+
 /* n <= DEPTH elements of small integers; the same bits as aa_dequantize. */
 static void from_integers(const aa_cpu *cpu, aa_real *y, aa_type type, const unsigned char *x,
                           size_t n) {
@@ -33,10 +42,9 @@ static void from_integers(const aa_cpu *cpu, aa_real *y, aa_type type, const uns
     aa_real d[GROUPS], m[GROUPS] = {0};
     cpu->k.int8_unpack(&(aa_int8_unpack){.type = type, .x = x, .n_rows = 1, .n = n, .q = q, .d = d,
                                          .m = aa__type_has_min(type) ? m : NULL});
-    for (size_t i = 0; i < n; i++) {
-        aa_real product = d[i / group] * (aa_real)q[i];
-        y[i] = product + m[i / group];
-    }
+    for (size_t i = 0; i < n; i += group)
+        if (group == 32) one_group(y + i, q + i, d[i / 32], m[i / 32], 32);
+        else one_group(y + i, q + i, d[i / group], m[i / group], 16);
 }
 
 void aa__stored_floats(const aa_cpu *cpu, aa_real *y, const aa_stored *s, size_t row, size_t first,

@@ -160,9 +160,10 @@ void aa_lm_objective_sync(aa_lm_objective *o) {
         if (version == d->version) continue;
         if (t->kind == AA_KIND_MAGNITUDE)
             for (size_t j = 0; j < t->cols; j++) t->data[j] = x->data[j] * y->data[j];
-        else
-            aa_gemm(o->cpu, t->data, t->cols, x->data, x->cols, y->data, y->cols, false, t->rows,
-                    t->cols, t->cols, false);
+        else {                            /* by what has the same bits in every instruction set */
+            aa_zero(o->cpu, t->data, aa_tensor_size(t));
+            aa_lowrank_merge(o->cpu, t->data, x->data, y->data, t->rows, t->cols, t->cols, 1);
+        }
         t->version++;
         d->version = version;
     }

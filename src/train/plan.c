@@ -20,6 +20,13 @@
 #define UPDATE_NS 2.0                     /* one thread, per parameter: clip, AdamW, packing */
 #define HEAD_CHUNK_TOKENS 256             /* logits in flight */
 #define BASE_BYTES ((uint64_t)6 << 20)    /* program, libraries' tables, journal, stacks */
+#define ID_BYTES 150                      /* a tokenizer, for each id */
+#define STORED_NS 1.5                     /* one thread, to make a float of a quantised weight */
+#define STORED_ROWS 256.0                 /* of activations, for which it is made once */
+#define DIRECTION_NS 0.2                  /* one thread, per parameter that moves and direction */
+/* Forward passes of zeroth order that bring what backpropagation of one sequence does: the least
+ * that was measured, on a small model with the best recipe (docs/zeroth-order.md). */
+#define PASSES_OF_A_GRADIENT 65.0
 
 static bool is_zo(const aa_job *job) { return job->o->method == AA_METHOD_ZO; }
 
@@ -119,7 +126,7 @@ static aa_status measure_all(aa_plan *p, const aa_job *job, aa_cpu *cpu, aa_err 
     p->activation_bytes = step;
     p->scratch_bytes = aa_cpu_scratch_bytes(aa_cpu_threads(cpu));
     if (job->blas) p->scratch_bytes += (uint64_t)aa_cpu_threads(cpu) * AA_BLAS_THREAD_BYTES;
-    p->other_bytes = BASE_BYTES + session;
+    p->other_bytes = BASE_BYTES + (uint64_t)job->config.vocab * ID_BYTES + session;
     if (is_zo(job)) AA_TRY(measure_zo(p, job, err));
     p->base_bytes = stored ? job->base.size_bytes : 0;
     p->peak_bytes = with_packed + step + p->scratch_bytes + p->data_bytes + p->base_bytes +
@@ -194,13 +201,37 @@ static double element_work(const aa_config *c) {
 
 /* Seconds of an update's products; step: elements in the place of a float. */
 static double product_s(const aa_plan *p, const aa_config *c, double step) {
-    double tokens = (double)(p->B * p->T), peak = p->peak_gflops * 1e9;
+    double tokens = (double)(p->forwards * p->T), peak = p->peak_gflops * 1e9;
     double attention = aa_config_flop_forward(c, p->T) - aa_config_flop_forward(c, 0);
     double linear = LINEAR_EFFICIENCY * (double)c->dim / ((double)c->dim + LINEAR_WIDTH * step);
     double heads = ATTENTION_EFFICIENCY * (double)c->head_dim /
                    ((double)c->head_dim + ATTENTION_WIDTH);
-    attention *= 3 * tokens;
+    attention *= p->pass == AA_PASS_EVAL ? tokens : 3 * tokens;
     return (p->flop_per_update - attention) / (peak * linear) + attention / (peak / step * heads);
+}
+
+/* A base of small integers becomes floats block by block, in each product anew. */
+static double stored_s(const aa_plan *p, const aa_job *job) {
+    const double products = p->pass == AA_PASS_EVAL ? 1 : p->pass == AA_PASS_TRAIN ? 2 : 3;
+    if (!job->source || !job->base.quantised) return 0;
+    return products * (double)job->base.n_values * STORED_NS * 1e-9 *
+           ceil((double)(p->forwards * p->T) / STORED_ROWS);
+}
+
+/* Everything else, by one thread. */
+static double elements_s(const aa_plan *p, const aa_job *job) {
+    const double element = element_work(&job->config) * ELEMENT_NS * 1e-9;
+    if (!is_zo(job))
+        return element * (double)(p->B * p->T) + (double)p->trained * UPDATE_NS * 1e-9 +
+               stored_s(p, job);
+    return stored_s(p, job) + element / 3 * (double)(p->forwards * p->T) +
+           (double)p->trained * DIRECTION_NS * 1e-9 * (double)aa_zo_probes(&job->o->zo);
+}
+
+/* Before the first update; bases that come again are part of updates, where they are a tenth. */
+static double bases_s(const aa_plan *p, const aa_job *job, double update_s) {
+    if (!is_zo(job) || job->o->zo.basis != AA_ZO_ACTIVATION) return 0;
+    return update_s * (double)aa_lm_basis_forwards(&job->o->zo, job->B) / (double)p->forwards;
 }
 
 static void predict_time(aa_plan *p, const aa_job *job) {
@@ -208,9 +239,7 @@ static void predict_time(aa_plan *p, const aa_job *job) {
     double threads = (double)p->threads;
     double update_tokens = (double)(p->B * p->T), rows = update_tokens * job->fill;
     double step = job->o->compute == AA_COMPUTE_F32 ? 1 : 2;
-    double update_s = product_s(p, &job->config, step) +
-                      element_work(&job->config) * ELEMENT_NS * 1e-9 / threads * update_tokens +
-                      (double)p->params * UPDATE_NS * 1e-9 / threads;
+    double update_s = product_s(p, &job->config, step) + elements_s(p, job) / threads;
     p->predicted_tokens_per_s = update_tokens / update_s;
     switch (o->budget.unit) {
     case AA_UNIT_STEPS: p->predicted_tokens = o->budget.value * rows; break;
@@ -222,7 +251,34 @@ static void predict_time(aa_plan *p, const aa_job *job) {
     default: p->predicted_tokens = o->budget.value * p->predicted_tokens_per_s; break;
     }
     p->predicted_updates = p->predicted_tokens / rows;
-    p->predicted_wall_s = p->predicted_tokens / p->predicted_tokens_per_s;
+    p->predicted_wall_s = p->predicted_tokens / p->predicted_tokens_per_s +
+                          bases_s(p, job, update_s);
+}
+
+/* What the same data would take by backpropagation of an adapter. */
+static aa_status plan_rival(aa_plan *p, const aa_job *job, aa_cpu *cpu, double probe_s,
+                            aa_err *err) {
+    aa_train_options o = *job->o;
+    aa_opts view = {job->opts->rows, &o, job->opts->from};
+    aa_job rival;
+    aa_plan plan;
+    aa_err here = {0};
+    o.method = AA_METHOD_BACKPROP;
+    o.adapter = AA_ADAPTER_LORA;
+    o.data = NULL;                        /* its shape is known */
+    AA_TRY(aa_job_open(&rival, &view, cpu, true, NULL, err));
+    aa_status st = aa_plan_make(&plan, &rival, cpu, probe_s, &here);
+    aa_job_close(&rival);
+    if (st && st != AA_ETOOBIG) {
+        if (err) *err = here;
+        return st;
+    }
+    p->pass_s = p->predicted_wall_s > 0
+                    ? (double)(p->B * p->T) / p->predicted_tokens_per_s / (double)p->forwards : 0;
+    if (st) return AA_OK;
+    p->rival_bytes = plan.peak_bytes;
+    p->rival_s = (double)plan.T / plan.predicted_tokens_per_s;
+    return AA_OK;
 }
 
 aa_status aa_plan_make(aa_plan *out, const aa_job *job, aa_cpu *cpu, double probe_s, aa_err *err) {
@@ -239,7 +295,7 @@ aa_status aa_plan_make(aa_plan *out, const aa_job *job, aa_cpu *cpu, double prob
     p.head_rows = HEAD_CHUNK_TOKENS;
     p.micro_B = 1;
     p.parts = parts_of(job);
-    p.trained = aa_model_trained(&job->config, job->lora);
+    p.trained = is_zo(job) && !job->lora ? p.params : aa_model_trained(&job->config, job->lora);
     uint64_t run, step;
     count_flop(&p, job);
     AA_TRY(measure(&p, job, cpu, p.parts, &run, &step, err)); /* the optimizer's work */
@@ -257,6 +313,7 @@ aa_status aa_plan_make(aa_plan *out, const aa_job *job, aa_cpu *cpu, double prob
     AA_TRY(choose_passes(&p, job, cpu, err));
     count_flop(&p, job);
     if (probe_s > 0) predict_time(&p, job);
+    if (probe_s > 0 && is_zo(job)) AA_TRY(plan_rival(&p, job, cpu, probe_s, err));
     *out = p;
     return AA_OK;
 }
@@ -284,6 +341,21 @@ static void base_line(const aa_job *job, aa_text *out) {
         aa_text_printf(out, " become %.1f MiB of floats, the same values",
                        (double)(w->n_values * sizeof(float)) / 0x1p20);
     aa_text_add(out, w->quantised ? "; what rounding took from them stays lost\n" : "\n");
+}
+
+static void rival_line(const aa_plan *p, aa_text *out) {
+    const double longer = PASSES_OF_A_GRADIENT * p->pass_s / p->rival_s;
+    if (p->pass_s <= 0) return;
+    aa_text_printf(out, "instead   backpropagation of LoRA ");
+    if (!p->rival_bytes) {
+        aa_text_add(out, "does not fit into memory: zeroth order does\n");
+        return;
+    }
+    aa_text_printf(out,
+                   "takes %.1f MiB, and %.3g s for a sequence; a forward pass takes %.3g s, and at "
+                   "least %.0f of them bring as much: %.2g times as long.%s\n",
+                   (double)p->rival_bytes / 0x1p20, p->rival_s, p->pass_s, PASSES_OF_A_GRADIENT,
+                   longer, longer > 1 ? " Recommended: --method backprop --adapter lora" : "");
 }
 
 void aa_plan_text(const aa_plan *p, const aa_job *job, aa_text *out) {
@@ -328,8 +400,9 @@ void aa_plan_text(const aa_plan *p, const aa_job *job, aa_text *out) {
     memory_line(out, "peak", p->peak_bytes);
     memory_line(out, "available", p->available_bytes);
     double optim = p->flop_per_update - (double)(p->B * p->T) * p->flop_per_token;
-    aa_text_printf(out, "work      %.2f MFLOP per token, forward and backward",
-                   p->flop_per_token * 1e-6);
+    aa_text_printf(out, "work      %.2f MFLOP per token, ", p->flop_per_token * 1e-6);
+    if (is_zo(job)) aa_text_printf(out, "%zu times forward", p->forwards / p->B);
+    else aa_text_add(out, "forward and backward");
     if (optim > 0)
         aa_text_printf(out, "; %.1f MFLOP per update by the optimizer, %.1f %%", optim * 1e-6,
                        100 * optim / p->flop_per_update);
@@ -344,6 +417,7 @@ void aa_plan_text(const aa_plan *p, const aa_job *job, aa_text *out) {
         aa_text_printf(out, ": %.3g tokens, %.3g updates, %.0f s", p->predicted_tokens,
                        p->predicted_updates, p->predicted_wall_s);
     if (p->peak_gflops > 0) aa_text_add(out, "\n");
+    rival_line(p, out);
 }
 
 static void json_text(aa_text *out, const char *key, const char *value) {
@@ -367,6 +441,10 @@ void aa_plan_json(const aa_plan *p, const aa_job *job, aa_text *out) {
         {"trained_params", (double)p->trained},
         {"checkpointing", p->pass == AA_PASS_CHECKPOINT},
         {"peak_bytes", (double)p->peak_bytes},
+        {"sequence_forwards", (double)p->forwards},
+        {"sequence_forward_s", p->pass_s},
+        {"backprop_peak_bytes", (double)p->rival_bytes},
+        {"backprop_sequence_s", p->rival_s},
         {"available_bytes", (double)p->available_bytes},
         {"tokens_per_update", (double)(p->B * p->T)},
         {"micro_batch", (double)(p->micro_B * p->T)},

@@ -111,6 +111,9 @@ typedef struct aa_plan {
     double flop_per_update;                /* B*T of these, and the optimizer's matrix products */
     double peak_gflops, predicted_tokens_per_s, predicted_wall_s, predicted_tokens,
         predicted_updates;
+    /* Of zeroth order: seconds of a forward pass of a sequence; and what a sequence takes if an
+     * adapter follows gradients: seconds, and memory in all (0: it does not fit). */
+    double pass_s, rival_s; uint64_t rival_bytes;
     const char *isa, *compute, *device; int threads;
     const char *blas;                      /* the library of device blas; NULL: none */
 } aa_plan;

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/file.h"
 #include "base/memory.h"
+#include "train/zo_replay.h"
 #include "zo/ledger.h"
 
 enum { PASS_ROWS = 1024 };                /* as fast as more, on processors */
@@ -73,13 +74,19 @@ size_t aa_zo_pass_sequences(size_t T) { return T < PASS_ROWS ? PASS_ROWS / T : 1
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
-static aa_status start_ledger(aa_zo_run *z, aa_digest base, aa_err *err) {
-    const aa_ledger_header header = aa_ledger_header_of(z->engine, base);
+static aa_status start_ledger(aa_zo_run *z, const aa_train_options *o, aa_digest base,
+                              aa_err *err) {
+    aa_ledger_header header = aa_ledger_header_of(z->engine, base);
+    aa_text about = {0};
     /* One without a checkpoint is of a run that was killed before it began. */
     int no = aa_sys_remove_tree(z->path);
     if (no) return aa_fail_errno(err, no, "cannot remove", z->path);
-    AA_TRY(aa_ledger_create(&z->ledger, z->path, &header, err));
-    return aa_zo_attach(z->engine, z->ledger, err);
+    aa_status st = aa_zo_about_write(o, &about, err);
+    header.about = about.data;
+    header.n_about = about.len;
+    if (!st) st = aa_ledger_create(&z->ledger, z->path, &header, err);
+    aa_text_release(&about);
+    return st ? st : aa_zo_attach(z->engine, z->ledger, err);
 }
 
 static aa_status follow_ledger(aa_zo_run *z, aa_digest base, uint64_t step, aa_err *err) {
@@ -107,7 +114,7 @@ static aa_status open_ledger(aa_zo_run *z, const aa_job *job, aa_digest base, bo
     if (hybrid) return AA_OK;
     z->path = aa_path_join(job->o->out, "ledger");
     if (!z->path) return aa_fail_memory(err, "a path", 0);
-    return resume ? follow_ledger(z, base, step, err) : start_ledger(z, base, err);
+    return resume ? follow_ledger(z, base, step, err) : start_ledger(z, job->o, base, err);
 }
 
 aa_status aa_zo_run_open(aa_zo_run *out, const aa_job *job, const aa_plan *plan,

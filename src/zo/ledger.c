@@ -18,8 +18,9 @@ typedef struct header {
     uint32_t version, size;               /* size: of all of it, with text and checksum */
     aa_digest base, start, space;
     uint64_t seed;
-    uint32_t generator, compacted, text, zero;
-} header;                                 /* then text, zero to a multiple of 8, u64 checksum */
+    uint32_t generator, compacted, text, about;
+} header;                                 /* then text and about, each with zeros to a multiple of
+                                           * 8, u64 checksum */
 _Static_assert(sizeof(header) == 88, "the layout of a ledger's header");
 
 typedef struct frame {
@@ -101,10 +102,13 @@ static void add_header(aa_text *out, const aa_ledger_header *h) {
     aa__zo_config_write(&h->config, &text);
     memcpy(raw.magic, MAGIC, 8);
     raw.text = (uint32_t)text.len;
-    raw.size = (uint32_t)(sizeof raw + padded(text.len) + 8);
+    raw.about = (uint32_t)h->n_about;
+    raw.size = (uint32_t)(sizeof raw + padded(text.len) + padded(h->n_about) + 8);
     aa_text_add_bytes(out, &raw, sizeof raw);
     aa_text_add_bytes(out, text.data ? text.data : "", text.len);
     pad(out, text.len);
+    aa_text_add_bytes(out, h->about ? h->about : "", h->n_about);
+    pad(out, h->n_about);
     if (text.failed) out->failed = true;
     uint64_t sum = out->failed ? 0 : aa_digest_bytes(out->data, out->len).lo;
     aa_text_add_bytes(out, &sum, sizeof sum);
@@ -123,6 +127,7 @@ aa_status aa_ledger_create(aa_ledger **out, const char *path, const aa_ledger_he
     if (!aa_sys_stat(&info, path) && info.kind != AA_SYS_ABSENT)
         return aa_fail(err, AA_EUSAGE, "'%s' is there already; a ledger is never written over",
                        path);
+    aa_assert(h->n_about <= MOST_TEXT);
     AA_TRY(new_ledger(&l, path, err));
     l->file = fopen(path, "wb");
     aa_status st = l->file ? AA_OK : aa_fail_errno(err, errno, "cannot create", path);
@@ -247,7 +252,8 @@ static aa_status check_header(const aa_ledger_reader *r, const header *h, aa_err
         return aa_fail(err, AA_EUNSUPPORTED,
                        "'%s' is a ledger of version %u; this program reads %d", r->path, h->version,
                        VERSION);
-    if (h->text > MOST_TEXT || h->size != sizeof *h + padded(h->text) + 8 || h->size > size)
+    if (h->text > MOST_TEXT || h->about > MOST_TEXT || h->size > size ||
+        h->size != sizeof *h + padded(h->text) + padded(h->about) + 8)
         return aa_fail(err, AA_EFORMAT, "'%s': the header claims %u bytes, %u of them text",
                        r->path, h->size, h->text);
     uint64_t sum;
@@ -271,7 +277,8 @@ aa_status aa_ledger_open(aa_ledger_reader *out, const char *path, aa_err *err) {
     if (!st) {
         r.header = (aa_ledger_header){.base = h.base, .start = h.start, .space = h.space,
                                       .seed = h.seed, .generator = h.generator,
-                                      .compacted = h.compacted};
+                                      .compacted = h.compacted, .n_about = h.about};
+        r.header.about = (const char *)r.map.data + sizeof h + padded(h.text);
         st = aa__zo_config_read(&r.header.config, (const char *)r.map.data + sizeof h, h.text, path,
                                 err);
     }

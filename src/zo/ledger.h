@@ -3,8 +3,8 @@
  * Append-only, little-endian, everything aligned to 8 bytes:
  *
  *     header   "AALEDGER", version, size, digests of base and of the rows at the start, of the
- *              rows' names and shapes, seed, generator, flags, every setting as `key = value`
- *              lines; checksum
+ *              rows' names and shapes, seed, generator, flags, every setting as JSON, then
+ *              whatever the caller will want to know; checksum
  *     records  magic, kind, number of the record, size, step, checksum; then
  *       step      data id, state of the normaliser, rate, loss, first stream, n; n coefficients
  *                 exactly as applied (0 for a direction that is absent), then whatever else the
@@ -32,6 +32,8 @@ typedef struct aa_ledger_header {
     uint32_t generator;                    /* AA_DIRECTION_GENERATOR */
     uint32_t compacted;                    /* 0 or 1 */
     aa_zo_config config;
+    const char *about; size_t n_about;     /* the caller's text, up to 64 KiB, without a NUL; of a
+                                            * reader: in the mapping */
 } aa_ledger_header;
 
 typedef enum aa_ledger_kind {

@@ -85,7 +85,6 @@
  *                  port; MeZO's stand here.
  */
 #include <string.h>
-#include "base/json.h"
 #include "base/memory.h"
 #include "zo/zo_int.h"
 
@@ -194,48 +193,13 @@ void aa__zo_config_write(const aa_zo_config *c, aa_text *out) {
     aa_opts_write_json(&(aa_opts){.rows = aa_zo_rows, .values = &copy}, out);
 }
 
-static bool value_text(const json_t *v, char *out, size_t size) {
-    switch (json_typeof(v)) {
-    case JSON_STRING: return aa_number_print(out, size, "%s", json_string_value(v)) < (int)size;
-    case JSON_INTEGER: aa_number_print(out, size, "%lld", json_integer_value(v)); return true;
-    case JSON_REAL: aa_number_print(out, size, "%.17g", json_real_value(v)); return true;
-    case JSON_TRUE:
-    case JSON_FALSE: aa_number_print(out, size, json_is_true(v) ? "yes" : "no"); return true;
-    default: return false;
-    }
-}
-
-static aa_status read_values(aa_opts *o, const json_t *root, const char *name, aa_err *err) {
-    aa_text problems = {0};
-    char value[64];
-    for (const aa_opt *row = aa_zo_rows; row->key; row++) {
-        const json_t *v = json_object_get(root, row->key);
-        if (!v || !value_text(v, value, sizeof value)) {
-            aa_text_release(&problems);
-            return aa_fail(err, AA_EFORMAT, "'%s': the settings have no usable %s", name, row->key);
-        }
-        if (!aa_opts_set(o, row->key, value, AA_FROM_FILE, name, &problems)) break;
-    }
-    aa_status st = aa_text_status(&problems, err);
-    if (!st && problems.len)
-        st = aa_fail(err, AA_EFORMAT, "%.*s", (int)problems.len - 1, problems.data);
-    aa_text_release(&problems);
-    return st;
-}
-
 aa_status aa__zo_config_read(aa_zo_config *out, const char *text, size_t n, const char *name,
                              aa_err *err) {
     aa_zo_config c;
     aa_opts o;
-    json_t *root = NULL;
-    AA_TRY(aa_json_parse(&root, text, n, name, err));
-    aa_status st = aa_opts_init(&o, aa_zo_rows, &c, err);
-    if (!st) {
-        if (json_is_object(root)) st = read_values(&o, root, name, err);
-        else st = aa_fail(err, AA_EFORMAT, "'%s': the settings are no object", name);
-        aa_opts_release(&o);
-    }
-    json_decref(root);
+    AA_TRY(aa_opts_init(&o, aa_zo_rows, &c, err));
+    aa_status st = aa_opts_read_json(&o, text, n, name, err);
+    aa_opts_release(&o);
     AA_TRY(st);
     AA_TRY(aa_zo_config_check(&c, err));
     *out = c;

@@ -199,6 +199,97 @@ def damage_is_named():
 
 
 @case
+def replay_gives_the_run():
+    """From the ledger and the base alone, by another number of threads and other kernels."""
+    for name in METHODS:
+        zo(name, name)
+        for i, env in enumerate(({"AA_ISA": "scalar"}, {})):
+            out = f"replayed-{name}-{i}"
+            done("zo", "replay", f"{name}/ledger" if i else name, "--base", "base", "--out", out,
+                 "--threads", 1 + 2 * i, env=env)
+            kind = "model" if name in WHOLE else "adapter_model"
+            x = pathlib.Path(out, f"{kind}.safetensors").read_bytes()
+            check(x == weights(name), f"{name}: the replay has other bits")
+    refused(run("zo", "replay", "auto", "--base", "base", "--out", "replayed-auto-0"), 2, "--out")
+    got = done("zo", "verify", "auto", "--base", "base", "--json").json()
+    check(got["steps"] == STEPS and got["checks"] == STEPS // 10, f"{got}")
+
+
+@case
+def another_base_is_refused():
+    zo("auto")
+    shutil.rmtree("base-2", ignore_errors=True)
+    shutil.copytree("base/last/", "base-2")
+    path = pathlib.Path("base-2/model.safetensors")
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 4                         # the last bit but a few of some weight
+    path.write_bytes(data)
+    refused(run("zo", "replay", "auto", "--base", "base-2", "--out", "no"), 2, "another base")
+    refused(run("zo", "verify", "auto", "--base", "base-2"), 2, "another base")
+    check(not os.path.exists("no"), "something was written")
+
+
+@case
+def verify_names_damage():
+    zo("auto")
+    whole = pathlib.Path("auto/ledger").read_bytes()
+    summary = done("zo", "verify", "auto", "--json").json()
+    check(summary["size_bytes"] == len(whole) and summary["steps"] == STEPS, f"{summary}")
+    draw = random.Random(9)
+    for i in range(40):
+        bad = bytearray(whole)
+        if i % 2:
+            bad[draw.randrange(len(bad))] ^= 1 << draw.randrange(8)
+        else:
+            del bad[draw.randrange(len(bad)):]
+            while len(bad) % 8 == 0 and bytes(bad) == whole[:len(bad)] and ends_a_record(bad):
+                bad.pop()
+        pathlib.Path("bad").write_bytes(bad)
+        refused(run("zo", "verify", "bad"), 1, "bad")
+
+
+def ends_a_record(data):
+    """Whether the next thing in the whole ledger would be a record: such a cut is a shorter run."""
+    whole = pathlib.Path("auto/ledger").read_bytes()
+    return whole[len(data):len(data) + 4] == b"ZAR1"
+
+
+@case
+def ledgers_are_added_up():
+    more = ["--zo-basis", "random", "--zo-refresh", "0"]
+    for client in (1, 2):
+        zo(f"client-{client}", "auto", *more, "--zo-client", client, "--zo-combiner", "std",
+           data="other.txt")
+    done("zo", "merge", "client-1", "client-2", "--out", "both.ledger")
+    done("zo", "replay", "both.ledger", "--base", "base", "--out", "both")
+    loss = {}
+    for name in ("both", "client-1/last", "client-2/last"):
+        loss[name] = done("eval", "base", "--adapter", name, "--data", "other.txt", "--seq", "32",
+                          "--part", "valid", "--compute", "f32", "--json").json()["loss"]
+    before = done("eval", "base", "--data", "other.txt", "--seq", "32", "--part", "valid",
+                  "--compute", "f32", "--json").json()["loss"]
+    check(loss["both"] < before, f"{loss}, {before} before")
+    refused(run("zo", "merge", "client-1", "client-1", "--out", "no.ledger"), 2, "zo-client")
+    zo("pooled", "auto", *more, "--zo-pool", 64)
+    done("zo", "compact", "pooled", "--out", "short.ledger")
+    check(os.path.getsize("short.ledger") < os.path.getsize("pooled/ledger") / 4, "not shorter")
+    done("zo", "verify", "short.ledger", "--base", "base")
+
+
+@case
+def small_and_quick():
+    """10,000 steps take less than 2 MB, and a replay far less time than they did."""
+    steps = 10000 if DEEP else 1500
+    zo("many", "auto", "--budget", f"{steps}steps", "--log-every", "100steps", "--zo-check", "100",
+       "--checkpoint-every", "0", "--eval-every", "0", timeout=600)
+    size = done("zo", "verify", "many", "--json").json()
+    check(size["size_bytes"] - size["basis_bytes"] < 200 * steps, f"{size}")
+    end = [json.loads(line) for line in open("many/journal.jsonl")][-1]
+    took = done("zo", "verify", "many", "--base", "base", "--json").json()["replay_s"]
+    check(took < end["time"]["train_s"] / 5, f"{took} s to replay {end['time']['train_s']} s")
+
+
+@case
 def hybrids():
     """Their gradients are in no record: no ledger, and no resume."""
     for name, more in (("addax", []), ("elasticzo", ["--zo-hybrid-layer", "1"])):
