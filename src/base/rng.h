@@ -21,6 +21,7 @@ typedef enum {                            /* the numbers are part of the checkpo
     AA_RNG_STORY = 4,                     /* index: story number */
     AA_RNG_PERTURB = 5,                   /* index: ZO stream */
     AA_RNG_DROPOUT = 6,                   /* index: update and linear map */
+    AA_RNG_APOLLO = 7,                    /* index: epoch and row */
     AA_RNG_TEST = 99
 } aa_rng_purpose;
 

@@ -74,6 +74,7 @@ static void fill_random_ids(int32_t *ids, int32_t *targets, size_t n, int64_t vo
 static aa_status one_update(aa_train_memory *m, const aa_plan *p, aa_backend *be, aa_cpu *cpu,
                             double lr, aa_err *err) {
     aa_optim_result r;
+    aa_train_memory_begin(m);
     for (size_t b = 0; b < p->B; b += p->micro_B) {
         size_t n = p->B - b < p->micro_B ? p->B - b : p->micro_B;
         aa_batch batch = {

@@ -184,7 +184,7 @@ aa_status aa_model_loss_and_grad(aa_model *m, aa_backend *be, aa_activations *a,
     /* [N,C] */ aa_rmsnorm_backward(be->cpu, a->dx, m->norm_final->grad, a->dn, C, a->x_final,
                                     m->norm_final->data, a->rstd_final, (aa_rows){a->N, 1, C, C},
                                     false);
-    for (int layer = (int)m->config.layers - 1; layer >= 0; layer--) {
+    for (int layer = (int)m->config.layers - 1; layer >= m->first_trained; layer--) {
         if (a->pass == AA_PASS_CHECKPOINT && layer + 1 < (int)m->config.layers)
             AA_TRY(aa__block_again(m, be, a, layer, err));
         AA_TRY(ffn_half_backward(m, be, a, layer, err));

@@ -55,6 +55,8 @@ typedef struct aa_model {
     aa_block *blocks;                     /* [layers] */
     aa_real *params, *grads;              /* [span] each: all rows, and zeros in alignment gaps */
     size_t span;
+    size_t *grad_at;                      /* BLOCK_GRADS: [n_tensors] of the row, in grads */
+    int first_trained;                    /* layers below have no gradients */
     aa_stored *stored;                    /* [n_tensors] AA_MODEL_STORED: where matrices lie */
     aa_real *rope_table;                  /* [n_pos][D] cos | sin */
     size_t n_pos;
@@ -63,12 +65,14 @@ typedef struct aa_model {
 
 /* STORED: matrices and token tables stay in the file they come from, whose reader fills in where
  * they lie (aa_source_load); only vectors, and of an adapter what trains, have memory. Whole head.
- * GRADS go with it only where there is an adapter: what stays in a file does not train. */
+ * GRADS go with it only where there is an adapter: what stays in a file does not train.
+ * BLOCK_GRADS: with GRADS, memory for those of the one block that aa_model_choose_block names. */
 typedef enum {
     AA_MODEL_PARAMS = 0,
     AA_MODEL_GRADS = 1,
     AA_MODEL_PACKED = 2,
-    AA_MODEL_STORED = 4
+    AA_MODEL_STORED = 4,
+    AA_MODEL_BLOCK_GRADS = 8
 } aa_model_parts;
 
 /* The parameter table without memory: names, kinds, shapes. Table order: embedding; per block
@@ -95,6 +99,9 @@ aa_status aa_model_lookup_init(aa_model *m, size_t update_tokens, aa_arena *aren
  * Output projections are scaled by 1/sqrt(2L) or zero. */
 typedef enum { AA_INIT_SCALED, AA_INIT_ZERO_OUT } aa_init_scheme;
 void aa_model_init_weights(aa_model *m, uint64_t seed, aa_init_scheme scheme);
+/* Of a model with BLOCK_GRADS: from now on the rows of a layer train, or, block being the number of
+ * layers, those of none (tables, last norm). Gradients must be zero, as an update leaves them. */
+void aa_model_choose_block(aa_model *m, int block);
 void aa_model_changed(aa_model *m);       /* raises every row's version */
 /* The head's rows of n ids (and the lookup's, if tied), rows[n,C], whether whole or low-rank. codes
  * [n,R] is scratch. */

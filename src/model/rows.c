@@ -307,8 +307,49 @@ static void place_row(void *ctx, size_t i, const aa_tensor *row, bool joined) {
     }
     if (!joined) m->span = (m->span + ALIGN_ELEMENTS - 1) / ALIGN_ELEMENTS * ALIGN_ELEMENTS;
     if (m->params) m->tensors[i].data = m->params + m->span;
-    if (m->grads && trains(m->lora, row)) m->tensors[i].grad = m->grads + m->span;
+    if (m->grads && !m->grad_at && trains(m->lora, row)) m->tensors[i].grad = m->grads + m->span;
     m->span += aa_tensor_size(row);
+}
+
+typedef struct block_grads {
+    size_t *at;                           /* NULL: only counted */
+    size_t inside, outside, most;         /* places in the block at hand, and in that of no layer */
+    int layer;
+} block_grads;
+
+static void place_grad(void *ctx, size_t i, const aa_tensor *row, bool joined) {
+    block_grads *g = ctx;
+    size_t *at = row->layer < 0 ? &g->outside : &g->inside;
+
+    if (row->layer >= 0 && row->layer != g->layer) {
+        g->inside = 0;
+        g->layer = row->layer;
+    }
+    if (!joined) *at = (*at + ALIGN_ELEMENTS - 1) / ALIGN_ELEMENTS * ALIGN_ELEMENTS;
+    if (g->at) g->at[i] = *at;
+    *at += aa_tensor_size(row);
+    if (*at > g->most) g->most = *at;
+}
+
+static void place_block_grads(aa_model *m, aa_arena *arena) {
+    block_grads g = {.layer = -1};
+
+    m->grad_at = aa_arena_new(arena, size_t, m->n_tensors);
+    g.at = m->grad_at;
+    for_each_row(&m->config, NULL, place_grad, &g);
+    m->grads = aa_arena_new(arena, aa_real, g.most);
+}
+
+void aa_model_choose_block(aa_model *m, int block) {
+    const int none = (int)m->config.layers;
+
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        aa_tensor *row = &m->tensors[i];
+
+        row->frozen = (row->layer < 0 ? none : row->layer) != block;
+        row->grad = row->frozen ? NULL : m->grads + m->grad_at[i];
+    }
+    m->first_trained = block < none ? block : 0;
 }
 
 /* A linear map of a block, its weights attached when the table is there. */
@@ -480,7 +521,8 @@ aa_status aa_model_init_lora(aa_model *out, const aa_config *c, const aa_lora *l
     if (lora) adapter = place_adapter(&m, arena);
     m.rope_table = aa_arena_new(arena, aa_real, n_pos * (size_t)c->head_dim);
     m.params = aa_arena_new(arena, aa_real, span);
-    if (parts & AA_MODEL_GRADS) m.grads = aa_arena_new(arena, aa_real, span);
+    if (parts & AA_MODEL_BLOCK_GRADS) place_block_grads(&m, arena);
+    else if (parts & AA_MODEL_GRADS) m.grads = aa_arena_new(arena, aa_real, span);
     AA_TRY(aa_arena_status(arena, err));
 
     if (real) {

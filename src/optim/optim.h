@@ -9,8 +9,13 @@
 #include "base/memory.h"
 #include "num/num.h"
 
-/* Muon updates the matrices of the blocks; everything else stays with AdamW. */
-typedef enum { AA_OPTIM_ADAMW, AA_OPTIM_MUON, AA_OPTIM_SGD } aa_optim_kind;
+/* Muon updates the matrices of the blocks; everything else stays with AdamW. So does APOLLO-Mini,
+ * which keeps of a matrix the moments of one random row (Zhu et al. 2024, arXiv:2412.05270). BAdam
+ * is AdamW of one block at a time (Luo, Yu, Li 2024, arXiv:2404.02827): the rows of a layer, or
+ * those of none, have gradients for some updates, then others. */
+typedef enum {
+    AA_OPTIM_ADAMW, AA_OPTIM_MUON, AA_OPTIM_SGD, AA_OPTIM_APOLLO_MINI, AA_OPTIM_BADAM
+} aa_optim_kind;
 
 typedef struct aa_optim_options {
     int kind;                              /* aa_optim_kind */
@@ -20,6 +25,8 @@ typedef struct aa_optim_options {
     double lora_b_factor;                  /* on the rate of B (LoRA+: arXiv:2402.12354) */
     double muon_factor, muon_momentum;     /* on the rate of Muon's rows */
     int muon_steps;                        /* of Newton-Schulz */
+    uint64_t seed;                         /* of APOLLO's rows and of BAdam's order of blocks */
+    uint64_t block_updates;                /* BAdam: updates that a block stays */
 } aa_optim_options;
 
 enum { AA_OPTIM_SLOTS = 2 };              /* state arrays per row, at most */
@@ -28,7 +35,10 @@ typedef struct aa_optim {
     aa_optim_options options;
     aa_tensor *tensors; size_t n_tensors;  /* borrowed from the model */
     aa_real **slot[AA_OPTIM_SLOTS];        /* slot[s][row]: state in the row's shape, or NULL */
-    aa_real *scratch;                      /* Muon: one direction and its Gram matrices */
+    aa_real *shared[AA_OPTIM_SLOTS];       /* BAdam: the state of whatever block it is */
+    size_t n_shared; int n_blocks;
+    aa_real *scratch;                      /* Muon: one direction and its Gram matrices. APOLLO: a
+                                            * random column and the row that it makes */
     uint64_t t;                            /* updates done */
     uint64_t size_bytes;                   /* what it took from the arena */
     double flop;                           /* of matrix products, per update */
@@ -38,6 +48,11 @@ aa_status aa_optim_init(aa_optim *o, const aa_optim_options *options, aa_tensor 
                         size_t n_tensors, aa_arena *arena, aa_err *err) AA_MUST_USE;
 /* "exp_avg", "momentum", ...; NULL where the row has no such state, as frozen ones have none. */
 const char *aa_optim_slot_name(const aa_optim *o, size_t slot, size_t row);
+size_t aa_optim_slot_size(const aa_optim *o, size_t slot, size_t row);  /* elements of it */
+/* BAdam: the block of the next update, whose rows must have gradients before they are computed, a
+ * layer, or the number of layers for the rest; -1 with other methods. Where a block begins, the
+ * state is cleared. */
+int aa_optim_begin(aa_optim *o);
 
 typedef struct aa_optim_result { double grad_norm, clip_factor; } aa_optim_result;
 /* One update with learning rate lr: t += 1, clip, update, zero gradients, raise versions. A

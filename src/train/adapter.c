@@ -137,6 +137,10 @@ aa_status aa__adapter_check(const aa_train_options *o, aa_err *err) {
     if (o->device == AA_DEVICE_BLAS)
         return aa_fail(err, AA_EUSAGE,
                        "--device blas has no low-rank terms: train adapters with --device cpu");
+    if (o->optimizer == AA_OPTIM_BADAM)
+        return aa_fail(err, AA_EUSAGE,
+                       "--optimizer badam takes turns with the model's own rows; an adapter is "
+                       "small enough for adamw");
     if (o->adapter == AA_ADAPTER_DORA && o->lora_dropout > 0)
         return aa_fail(err, AA_EUSAGE,
                        "--lora-dropout goes with --adapter lora alone: under dora the base would "

@@ -102,11 +102,12 @@ typedef struct state_rows {
     size_t n;
 } state_rows;
 
-static void add_state(state_rows *s, const char *slot, const aa_tensor *t, const aa_real *data) {
+static void add_state(state_rows *s, const char *slot, const aa_tensor *t, const aa_real *data,
+                      size_t n) {
     snprintf(s->names[s->n], sizeof s->names[0], "%s.%s", slot, t->name);
     aa_st_entry *e = &s->entries[s->n];
     *e = (aa_st_entry){
-        .name = s->names[s->n], .dtype = AA_DTYPE_F32, .n_dims = 1, .shape = {aa_tensor_size(t)}};
+        .name = s->names[s->n], .dtype = AA_DTYPE_F32, .n_dims = 1, .shape = {n}};
     s->data[s->n++] = data;
 }
 
@@ -121,10 +122,11 @@ static aa_status list_state(state_rows *s, const aa_model *m, const aa_optim *op
     for (size_t slot = 0; optim->tensors && slot < AA_OPTIM_SLOTS; slot++)
         for (size_t i = 0; i < m->n_tensors; i++) {
             const char *name = aa_optim_slot_name(optim, slot, i);
-            if (name) add_state(s, name, &m->tensors[i], optim->slot[slot][i]);
+            if (name) add_state(s, name, &m->tensors[i], optim->slot[slot][i],
+                                aa_optim_slot_size(optim, slot, i));
         }
     for (size_t i = 0; master && i < m->n_tensors; i++)
-        add_state(s, "master", &m->tensors[i], m->tensors[i].data);
+        add_state(s, "master", &m->tensors[i], m->tensors[i].data, aa_tensor_size(&m->tensors[i]));
     return AA_OK;
 }
 
@@ -398,13 +400,13 @@ static aa_status read_run_json(const char *dir, aa_position *at, bool *exact, aa
 }
 
 static aa_status read_row(const aa_safetensors *f, const char *slot, const aa_tensor *t,
-                          aa_real *out, aa_err *err) {
+                          aa_real *out, size_t n, aa_err *err) {
     char name[96];
     snprintf(name, sizeof name, "%s.%s", slot, t->name);
     const aa_st_tensor *have = aa_safetensors_find(f, name);
-    if (!have || have->dtype != AA_DTYPE_F32 || have->n_elements != aa_tensor_size(t))
+    if (!have || have->dtype != AA_DTYPE_F32 || have->n_elements != n)
         return aa_fail(err, AA_EFORMAT, "'%s' has no '%s' of %zu F32 elements", f->path, name,
-                       aa_tensor_size(t));
+                       n);
     memcpy(out, aa_safetensors_data(f, have), have->size_bytes);
     return AA_OK;
 }
@@ -420,9 +422,11 @@ static aa_status read_state(const char *dir, aa_model *m, aa_optim *optim, bool 
     for (size_t i = 0; !st && i < m->n_tensors; i++) {
         for (size_t s = 0; !st && s < AA_OPTIM_SLOTS; s++) {
             const char *name = aa_optim_slot_name(optim, s, i);
-            if (name) st = read_row(&f, name, &m->tensors[i], optim->slot[s][i], err);
+            if (name) st = read_row(&f, name, &m->tensors[i], optim->slot[s][i],
+                                    aa_optim_slot_size(optim, s, i), err);
         }
-        if (!st && master) st = read_row(&f, "master", &m->tensors[i], m->tensors[i].data, err);
+        if (!st && master) st = read_row(&f, "master", &m->tensors[i], m->tensors[i].data,
+                                         aa_tensor_size(&m->tensors[i]), err);
     }
     aa_safetensors_close(&f);
     return st;
@@ -453,8 +457,8 @@ aa_status aa_checkpoint_read(const char *dir, aa_model *m, aa_optim *optim, aa_p
     if (m) {
         if (m->lora) AA_TRY(read_adapter(dir, m, err));
         else if (exact) AA_TRY(read_model(dir, m, err));
-        AA_TRY(read_state(dir, m, optim, !exact, err));
         optim->t = at.optim_t;
+        AA_TRY(read_state(dir, m, optim, !exact, err));
         aa_model_changed(m);
     }
     *out = at;

@@ -61,13 +61,20 @@ void aa_train_memory_release(aa_train_memory *m) {
     *m = (aa_train_memory){0};
 }
 
+void aa_train_memory_begin(aa_train_memory *m) {
+    int block = aa_optim_begin(&m->optim);
+    if (block >= 0) aa_model_choose_block(&m->model, block);
+}
+
 aa_optim_options aa_train_optim_options(const aa_train_options *o) {
     return (aa_optim_options){.kind = o->optimizer, .beta1 = o->beta1, .beta2 = o->beta2,
                               .eps = o->eps, .weight_decay = o->weight_decay, .clip = o->clip,
                               .embed_factor = o->embed_lr, .lora_b_factor = o->lora_plus,
                               .muon_factor = o->lr > 0 ? o->muon_lr / o->lr : 1,
                               .muon_momentum = o->muon_momentum,
-                              .muon_steps = (int)o->muon_steps};
+                              .muon_steps = (int)o->muon_steps,
+                              .seed = (uint64_t)o->seed,
+                              .block_updates = (uint64_t)o->block_updates};
 }
 
 aa_train_shape aa_train_shape_of(const aa_plan *p, const aa_job *job) {

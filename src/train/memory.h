@@ -31,6 +31,8 @@ aa_status aa_train_memory_init(aa_train_memory *m, const aa_config *c,
                                const aa_optim_options *optim, const aa_train_shape *shape,
                                aa_cpu *cpu, bool measure, aa_err *err) AA_MUST_USE;
 void aa_train_memory_release(aa_train_memory *m);
+/* Before the gradients of an update: those that train get theirs. */
+void aa_train_memory_begin(aa_train_memory *m);
 
 aa_optim_options aa_train_optim_options(const aa_train_options *o);
 aa_train_shape aa_train_shape_of(const aa_plan *p, const aa_job *job);

@@ -82,8 +82,12 @@ const aa_opt aa_train_rows[] = {
      "wsd|cosine|constant", "learning rate over the budget"},
     {"cooldown", "training", AA_OPT_REAL, AT(cooldown), "0.5", 0, 1, AA_SCALE_LINEAR, "FRACTION",
      "wsd: share of the budget for the linear decay at the end"},
-    {"optimizer", "training", AA_OPT_CHOICE, AT(optimizer), "adamw", 0, 0, 0, "adamw|muon|sgd",
-     "update rule; muon: of the blocks' matrices, the rest by adamw"},
+    {"optimizer", "training", AA_OPT_CHOICE, AT(optimizer), "adamw", 0, 0, 0,
+     "adamw|muon|sgd|apollo-mini|badam",
+     "update rule; muon: of the blocks' matrices, the rest by adamw; in little memory: apollo-mini "
+     "(those matrices with moments of one row), badam (adamw of one block at a time)"},
+    {"block-updates", "training", AA_OPT_INT, AT(block_updates), "50", 1, 1e9, AA_SCALE_LOG, "N",
+     "badam: updates until the next block"},
     {"embed-lr", "training", AA_OPT_REAL, AT(embed_lr), "0", 0, 100, AA_SCALE_LOG, "FACTOR",
      ("on the learning rate of the embedding (and of a head tied to it); 0: 4, with --base or "
       "sgd 1")},

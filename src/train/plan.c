@@ -81,7 +81,9 @@ static aa_status measure_session(const aa_job *job, aa_cpu *cpu, uint64_t *out, 
 
 static unsigned parts_of(const aa_job *job) {
     const bool forward = is_zo(job) && job->o->zo.hybrid == AA_ZO_ALONE;
+    const bool blocks = !is_zo(job) && job->o->optimizer == AA_OPTIM_BADAM;
     return (forward ? AA_MODEL_PARAMS : AA_MODEL_GRADS) |
+           (blocks ? (unsigned)AA_MODEL_BLOCK_GRADS : 0) |
            (job->source ? (unsigned)AA_MODEL_STORED : 0);
 }
 
@@ -99,6 +101,8 @@ static void count_flop(aa_plan *p, const aa_job *job) {
     double head = 2.0 * (double)job->config.dim * (double)job->config.vocab;
     double before = p->flop_per_token;
     p->flop_per_token = 3 * forward;
+    if (p->parts & AA_MODEL_BLOCK_GRADS)   /* back to the block: half of the way on average */
+        p->flop_per_token = (1.5 + 1.0 / (double)(job->config.layers + 1)) * forward;
     if (job->lora)
         p->flop_per_token = 2 * forward + 6.0 * (double)aa_lora_params(job->lora, &job->config);
     if (p->pass == AA_PASS_CHECKPOINT) p->flop_per_token += forward - head;
@@ -143,7 +147,7 @@ static aa_status refuse(const aa_plan *p, aa_err *err) {
                         AA_MEMORY_SHARE * (double)p->available_bytes);
     const char *advice = (double)states > least
                              ? "make the model smaller (--dim, --layers, --vocab, another "
-                               "--preset) or use --optimizer sgd"
+                               "--preset) or use --optimizer badam"
                              : "make the pass smaller (--seq, --vocab)";
     return aa_fail(err, AA_ETOOBIG,
                    "this job needs %.2f GiB and %.2f GiB are available: %.1f M parameters take "
@@ -152,6 +156,13 @@ static aa_status refuse(const aa_plan *p, aa_err *err) {
                    (double)p->peak_bytes / 0x1p30, (double)p->available_bytes / 0x1p30,
                    (double)p->params * 1e-6, (double)states / 0x1p30, p->micro_B * p->T,
                    (double)p->activation_bytes / 0x1p30, advice);
+}
+
+/* Who asks for little memory gets no second copy of the weights. */
+static bool may_pack(const aa_job *job) {
+    const int kind = job->o->optimizer;
+    return !job->blas && !job->lora && !is_zo(job) && kind != AA_OPTIM_APOLLO_MINI &&
+           kind != AA_OPTIM_BADAM;
 }
 
 /* The largest micro-batch that fits, halving from the whole batch, in equal passes so that none is
@@ -167,7 +178,7 @@ static aa_status choose_micro_batch(aa_plan *p, const aa_job *job, aa_cpu *cpu, 
     for (size_t pass = most; pass; pass /= 2) {
         p->n_micro = (all + pass - 1) / pass;
         p->micro_B = (all + p->n_micro - 1) / p->n_micro;
-        for (int packed = !job->blas && !job->lora && !is_zo(job); packed >= 0; packed--) {
+        for (int packed = may_pack(job); packed >= 0; packed--) {
             p->parts = parts_of(job) | (packed ? AA_MODEL_PACKED : 0);
             AA_TRY(measure_all(p, job, cpu, err));
             *fits = (double)p->peak_bytes <= AA_MEMORY_SHARE * (double)p->available_bytes;

@@ -221,6 +221,7 @@ static aa_status follow_gradient(run *r, double lr, learned *l, aa_err *err) {
     double sum = 0;
     aa_optim_result o;
     const seen s = l->seen = fill_update(r);
+    aa_train_memory_begin(&r->mem);
     AA_TRY(gradients(r, s.targets ? s.targets : 1, err));
     for (size_t i = 0; i < s.rows; i++) sum += (double)r->mem.loss[i];
     l->loss = sum / (double)(s.targets ? s.targets : 1);

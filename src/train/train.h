@@ -39,6 +39,7 @@ typedef struct aa_train_options {          /* rows: aa_train_rows in options.c, 
     double lr, min_lr, warmup, cooldown; int schedule;
     double weight_decay, beta1, beta2, eps, clip, embed_lr, muon_lr, muon_momentum;
     int64_t muon_steps;
+    int64_t block_updates;
     int optimizer, compute, method, adapter, device, init, checkpointing;
     int64_t rank; double alpha, lora_plus, lora_dropout; bool rslora, freeze_a, train_norms;
     char *targets, *rank_pattern, *train_tables;

@@ -1,6 +1,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/rng.h"
 #include "optim/optim.h"
 #include "support/check.h"
 
@@ -284,12 +285,115 @@ static void constant(void **state) {
     check_close(aa_schedule_lr(&w, 1), 1);
 }
 
+/* Three updates of a matrix of 3 x 5, beside the same in double: the random row, its Adam, the scale
+ * and the limit on how fast steps grow. */
+static void apollo_mini(void **state) {
+    enum { ROWS = 3, COLS = 5, N = ROWS * COLS, UPDATES = 3 };
+    const aa_optim_options how = {.kind = AA_OPTIM_APOLLO_MINI, .beta1 = 0.9, .beta2 = 0.95,
+                                  .eps = 1e-8, .weight_decay = 0.1, .seed = 4};
+    const double lr = 1e-3;
+    double want[N], m[COLS] = {0}, v[COLS] = {0}, last = 0;
+    aa_real data[N], grad[N];
+    aa_tensor row = {.name = "matrix", .kind = AA_KIND_MATRIX, .rows = ROWS, .cols = COLS,
+                     .data = data, .grad = grad};
+    aa_arena arena;
+    aa_optim o;
+    aa_cpu *cpu;
+    aa_err err = {0};
+    aa_rng rng;
+    bool limited = false;
+
+    (void)state;
+    check_ok(aa_cpu_new(&cpu, 1, AA_ISA_AUTO, &err));
+    aa_arena_init(&arena, "optim");
+    check_ok(aa_optim_init(&o, &how, &row, 1, &arena, &err));
+    assert_int_equal(aa_optim_slot_size(&o, 0, 0), COLS + 1);
+    for (int i = 0; i < N; i++) want[i] = (double)(data[i] = (aa_real)(0.1 * i - 0.7));
+    for (int t = 1; t <= UPDATES; t++) {
+        double r[COLS] = {0}, adam = 0, plain = 0, squares = 0;
+        aa_optim_result result;
+
+        aa_rng_init(&rng, 4, AA_RNG_APOLLO, 0);
+        for (int i = 0; i < N; i++) grad[i] = (aa_real)(0.05 * ((i * 7 + t * 5) % 11) - 0.2) * t;
+        for (int i = 0; i < ROWS; i++) {
+            double sign = aa_rng_below(&rng, 2) ? 1 : -1;
+            for (int j = 0; j < COLS; j++) r[j] += sign * (double)grad[i * COLS + j];
+        }
+        for (int j = 0; j < COLS; j++) {
+            m[j] = 0.9 * m[j] + 0.1 * r[j];
+            v[j] = 0.95 * v[j] + 0.05 * r[j] * r[j];
+            double u = m[j] / (1 - pow(0.9, t)) / (sqrt(v[j] / (1 - pow(0.95, t))) + 1e-8);
+            adam += u * u;
+            plain += r[j] * r[j];
+        }
+        for (int i = 0; i < N; i++) squares += (double)grad[i] * (double)grad[i];
+        double scale = sqrt(128 * adam / plain), length = scale * sqrt(squares);
+        if (last > 0 && length > 1.01 * last) {
+            limited = true;
+            scale *= 1.01 * last / length;
+            length = 1.01 * last;
+        }
+        last = length;
+        for (int i = 0; i < N; i++)
+            want[i] -= lr * (scale * (double)grad[i] + 0.1 * want[i]);
+        check_ok(aa_optim_step(&o, cpu, lr, &result, &err));
+        for (int i = 0; i < N; i++) {
+            if (fabs((double)data[i] - want[i]) > 1e-6)
+                fail_msg("update %d, element %d: %g, not %g", t, i, (double)data[i], want[i]);
+            assert_true(grad[i] == 0);
+        }
+    }
+    assert_true(limited);
+    aa_arena_release(&arena);
+    aa_cpu_free(cpu);
+}
+
+/* One block's moments at a time, which are new and of age 1 when it begins. */
+static void badam_takes_turns(void **state) {
+    const aa_optim_options how = {.kind = AA_OPTIM_BADAM, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8,
+                                  .embed_factor = 1, .seed = 3, .block_updates = 2};
+    aa_real data[3] = {1, 1, 1}, grad[3] = {0};
+    aa_tensor rows[3];
+    int turns[3] = {0};
+    aa_arena arena;
+    aa_optim o;
+    aa_cpu *cpu;
+    aa_err err = {0};
+
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        rows[i] = (aa_tensor){.name = "row", .kind = AA_KIND_MATRIX, .layer = i < 2 ? i : -1,
+                              .rows = 1, .cols = 1, .data = &data[i]};
+    check_ok(aa_cpu_new(&cpu, 1, AA_ISA_AUTO, &err));
+    aa_arena_init(&arena, "optim");
+    check_ok(aa_optim_init(&o, &how, rows, 3, &arena, &err));
+    for (int t = 0; t < 12; t++) {
+        aa_optim_result result;
+        int block = aa_optim_begin(&o);
+
+        assert_true(block >= 0 && block < 3);
+        for (int i = 0; i < 3; i++) rows[i].grad = i == block ? &grad[i] : NULL;
+        aa_real before = data[block];
+        grad[block] = 2;
+        turns[block]++;
+        check_ok(aa_optim_step(&o, cpu, 0.01, &result, &err));
+        check_close((double)(before - data[block]), 0.01);   /* Adam of a constant gradient */
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(aa_optim_slot_name(&o, 0, (size_t)i) != NULL, i == block);
+    }
+    for (int i = 0; i < 3; i++) assert_int_equal(turns[i], 4);
+    aa_arena_release(&arena);
+    aa_cpu_free(cpu);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adamw_two_steps),
         cmocka_unit_test(sgd_two_steps),
         cmocka_unit_test(muon_two_steps),
         cmocka_unit_test(muon_of_a_tall_matrix),
+        cmocka_unit_test(apollo_mini),
+        cmocka_unit_test(badam_takes_turns),
         cmocka_unit_test(the_embedding_has_its_own_rate),
         cmocka_unit_test(clipping),
         cmocka_unit_test(a_gradient_that_is_not_finite_changes_nothing),
