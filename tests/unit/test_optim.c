@@ -285,8 +285,8 @@ static void constant(void **state) {
     check_close(aa_schedule_lr(&w, 1), 1);
 }
 
-/* Three updates of a matrix of 3 x 5, beside the same in double: the random row, its Adam, the scale
- * and the limit on how fast steps grow. */
+/* Three updates of a matrix of 3 x 5, beside the same in double: the random row, its Adam, the
+ * scale and the limit on how fast steps grow. */
 static void apollo_mini(void **state) {
     enum { ROWS = 3, COLS = 5, N = ROWS * COLS, UPDATES = 3 };
     const aa_optim_options how = {.kind = AA_OPTIM_APOLLO_MINI, .beta1 = 0.9, .beta2 = 0.95,
@@ -314,10 +314,14 @@ static void apollo_mini(void **state) {
         aa_optim_result result;
 
         aa_rng_init(&rng, 4, AA_RNG_APOLLO, 0);
-        for (int i = 0; i < N; i++) grad[i] = (aa_real)(0.05 * ((i * 7 + t * 5) % 11) - 0.2) * t;
         for (int i = 0; i < ROWS; i++) {
             double sign = aa_rng_below(&rng, 2) ? 1 : -1;
-            for (int j = 0; j < COLS; j++) r[j] += sign * (double)grad[i * COLS + j];
+            for (int j = 0, at = i * COLS; j < COLS; j++, at++) {
+                /* The first gradient lies along the random column: its row is as long as can be. */
+                double g = t == 1 ? sign * (j + 1) : (at * 7 + t * 5) % 11 - 4;
+                grad[at] = (aa_real)(0.05 * g);
+                r[j] += sign * (double)grad[at];
+            }
         }
         for (int j = 0; j < COLS; j++) {
             m[j] = 0.9 * m[j] + 0.1 * r[j];
