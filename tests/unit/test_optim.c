@@ -318,7 +318,7 @@ static void apollo_mini(void **state) {
             double sign = aa_rng_below(&rng, 2) ? 1 : -1;
             for (int j = 0, at = i * COLS; j < COLS; j++, at++) {
                 /* The first gradient lies along the random column: its row is as long as can be. */
-                double g = t == 1 ? sign * (j + 1) : (at * 7 + t * 5) % 11 - 4;
+                double g = t == 1 ? 0.01 * sign * (j + 1) : (at * 7 + t * 5) % 11 - 4;
                 grad[at] = (aa_real)(0.05 * g);
                 r[j] += sign * (double)grad[at];
             }
