@@ -39,6 +39,7 @@ struct aa_activations {
     aa_real *x_final;                     /* [N,C]        residual stream leaving the last block */
     aa_real *n_final, *rstd_final;        /* [N,C] [N] */
     aa_real *logits;                      /* [head_rows,V], then their gradient */
+    aa_real *hits;                        /* [N] out: aa_greedy_hits; NULL: nobody asks */
     aa_real *z, *dz;                      /* [head_rows,R] of a low-rank head; dz in training */
     /* backward, shared by all blocks; training only */
     aa_real *dx;                 /* [N,C]        gradient of the residual stream */

@@ -151,6 +151,8 @@ aa_status aa__head_loss(aa_model *m, aa_backend *be, aa_activations *a, const in
         /* [rows,V] */ AA_TRY(
             aa__head_forward(m, be, a, a->logits, a->n_final + n * C, rows, err));
         /* [rows]   */ aa_cross_entropy(be->cpu, loss + n, a->logits, V, targets + n, rows, V, 0);
+        if (a->hits)
+            /* [rows] */ aa_greedy_hits(be->cpu, a->hits + n, a->logits, V, targets + n, rows, V);
     }
     return AA_OK;
 }

@@ -213,6 +213,11 @@ void aa_embedding_backward(aa_cpu *cpu, aa_real *dtable, const aa_real *dx, cons
 void aa_cross_entropy(aa_cpu *cpu, aa_real *loss, aa_real *logits, size_t ld, const int32_t *target,
                       size_t T, size_t V, aa_real gradient_scale);
 
+/* hit[t] = 1 where greedy sampling would draw target[t] (no larger logit, no equal one of a lower
+ * id), else 0; masked: 0. Logits that are no number are hit by nobody. */
+void aa_greedy_hits(aa_cpu *cpu, aa_real *hit, const aa_real *logits, size_t ld,
+                    const int32_t *target, size_t T, size_t V);
+
 /* ---- arrays ---------------------------------------------------------------------------------- */
 
 /* f64, fixed chunks; NaN and Inf propagate. */

@@ -213,3 +213,28 @@ void aa_cross_entropy(aa_cpu *cpu, aa_real *loss, aa_real *logits, size_t ld, co
     aa__end(cpu, AA_PROF_CROSS_ENTROPY, start, 15 * n_elements,
             bytes((gradient_scale != 0 ? 2 : 1) * n_elements));
 }
+
+static bool is_hit(const aa_real *row, size_t V, size_t target) {
+    const aa_real best = row[target];
+    bool hit = true;
+    for (size_t v = 0; v < target; v++) hit &= row[v] < best;
+    for (size_t v = target + 1; v < V; v++) hit &= row[v] <= best;
+    return hit;
+}
+
+static void hit_tokens(void *ctx, size_t begin, size_t end, int thread) {
+    const entropy *e = ctx;
+    (void)thread;
+    for (size_t t = begin; t < end; t++)
+        e->loss[t] = e->target[t] >= 0 &&
+                     is_hit(e->logits + t * e->ld, e->V, (size_t)e->target[t]);
+}
+
+void aa_greedy_hits(aa_cpu *cpu, aa_real *hit, const aa_real *logits, size_t ld,
+                    const int32_t *target, size_t T, size_t V) {
+    double start = aa__begin(cpu), n_elements = (double)(T * V);
+    entropy e = {.loss = hit, .logits = (aa_real *)(uintptr_t)logits, .ld = ld, .target = target,
+                 .V = V};
+    if (T) aa_pool_run(cpu->pool, T, hit_tokens, &e);
+    aa__end(cpu, AA_PROF_CROSS_ENTROPY, start, n_elements, bytes(n_elements));
+}

@@ -65,6 +65,7 @@ uint64_t aa_sys_peak_rss(void);          /* bytes */
 /* ---- clocks ---------------------------------------------------------------------------------- */
 
 double  aa_sys_clock_s(void);            /* monotonic seconds, origin arbitrary */
+void    aa_sys_sleep(double seconds);    /* or until a signal */
 int64_t aa_sys_unix_ms(void);            /* wall clock, milliseconds since 1970 */
 
 /* ---- processor ------------------------------------------------------------------------------- */
@@ -98,6 +99,16 @@ bool aa_sys_interrupt_pending(void);
 void aa_sys_interrupt_release(void);     /* undoes install and lowers the flag */
 bool aa_sys_is_terminal(int fd);
 int  aa_sys_terminal_width(int fd);      /* columns, or 80 */
+
+/* ---- other programs -------------------------------------------------------------------------- */
+
+/* Runs `sh -c command`, gives it n bytes on standard input, and collects up to capacity bytes of
+ * its standard output; standard error is ours. *out_size: bytes collected; *out_status: exit
+ * status, or 128 + the signal that ended it. ETIMEDOUT after timeout_s seconds, when it and its
+ * children are killed; EOVERFLOW when it says more; EINTR when an interrupt is pending (see above).
+ * Input that it does not read is dropped. */
+int aa_sys_filter(const char *command, const void *in, size_t n, void *out, size_t capacity,
+                  double timeout_s, size_t *out_size, int *out_status);
 
 /* ---- dynamic libraries ----------------------------------------------------------------------- */
 

@@ -3,7 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/rng.h"
+#include "infer/infer.h"
 #include "model/activations.h"
+#include "train/judge.h"
 
 enum { BASIS_SEQUENCES = 64, BASIS_ROUNDS = 3, BASIS_SHARE = 10 };
 
@@ -31,6 +33,9 @@ struct aa_lm_objective {
     aa_probe_stream *streams;             /* [pass] */
     size_t *owner;                        /* [pass] the probe of each sequence */
     double *nats; uint64_t *counts;       /* [probes at most] */
+    aa_real *hits;                        /* [pass * T], where they are asked for; else NULL */
+    aa_session session; bool has_session; /* that writes texts */
+    aa_judge judge;
     aa_probe_watch watch;
     uint64_t basis_data; bool has_basis;
 };
@@ -214,13 +219,94 @@ static void add_losses(aa_lm_objective *o, const aa_packed *p, size_t k, double 
         double nats = 0;
         uint64_t n = 0;
         for (int32_t i = p->start[s]; i < p->start[s + 1]; i++) {
-            nats += (double)o->loss[i];
-            n += p->targets[i] >= 0;
+            const bool learned = p->targets[i] >= 0;
+            nats += o->hits ? learned - (double)o->hits[i] : (double)o->loss[i];
+            n += learned;
+        }
+        if (o->data.objective == AA_OBJECTIVE_EXACT) {
+            nats = nats > 0;              /* tokens that were missed */
+            n = 1;
         }
         o->nats[o->owner[s]] += nats;
         o->counts[o->owner[s]] += n;
         if (each) each[k + s] = n ? nats / (double)n : 0;
     }
+}
+
+/* ---- texts ----------------------------------------------------------------------------------- */
+
+static aa_status to_text(const aa_lm_objective *o, const int32_t *ids, size_t n, unsigned flags,
+                         aa_text *out, aa_err *err) {
+    const int32_t *full = o->data.active_ids;
+
+    for (size_t i = 0; i < n; i++) {
+        const int32_t id = full ? full[ids[i]] : ids[i];
+        AA_TRY(aa_decode(o->data.tokenizer, &id, 1, i ? flags & ~(unsigned)AA_DECODE_START : flags,
+                         out, err));
+    }
+    return aa_text_status(out, err);
+}
+
+/* Where what is learned of the pass's only sequence begins: ids[at] is the first such token. */
+static size_t learned_from(const aa_lm_objective *o, const aa_packed *p) {
+    size_t i = 0;
+
+    if (!o->data.examples) return p->n_rows / 2;
+    while (i + 1 < p->n_rows && p->targets[i] < 0) i++;
+    return i + 1;
+}
+
+/* What the model says after the beginning of sequence number k. */
+static aa_status write_text(aa_lm_objective *o, uint64_t k, aa_err *err) {
+    aa_packed p = no_sequences(o);
+    aa_text prompt = {0}, reference = {0};
+    aa_generated out = {0};
+    aa_generation how = {.max_tokens = o->data.text_tokens, .shift = true};
+
+    aa_sampling_defaults(&how.sampling);
+    how.sampling.temperature = 0;
+    read_sequence(o, k, &p);
+    const size_t at = learned_from(o, &p);
+    aa_status st = to_text(o, p.ids, at, AA_DECODE_SPECIALS | AA_DECODE_START, &prompt, err);
+    for (size_t i = at - 1; !st && i < p.n_rows; i++)
+        if (p.targets[i] >= 0) st = to_text(o, p.targets + i, 1, AA_DECODE_PLAIN, &reference, err);
+    if (!st) st = aa_generate(&o->session, prompt.len ? prompt.data : "", &how, &out, err);
+    if (!st) aa_judge_add(&o->judge, &prompt, &out.text, &reference);
+    aa_generated_release(&out);
+    aa_text_release(&prompt);
+    aa_text_release(&reference);
+    return st;
+}
+
+static aa_status judge_texts(aa_lm_objective *o, const aa_zo_view *view, const aa_zo_probe *probes,
+                             size_t n, double *losses, double *each, aa_err *err) {
+    const size_t each_n = o->data.n;
+    aa_status st = AA_OK;
+
+    o->prober.view = view;
+    o->prober.activations = o->session.activations;
+    o->prober.streams = o->streams;
+    o->prober.n_streams = 1;
+    for (size_t i = 0; !st && i < n * each_n; i++) {
+        const aa_zo_probe *probe = &probes[i / each_n];
+        o->streams[0] = (aa_probe_stream){0, SIZE_MAX, probe};
+        st = write_text(o, probe->data * each_n + i % each_n, err);
+    }
+    o->prober.view = NULL;
+    o->prober.activations = o->activations;
+    double *scores = st ? NULL : aa_heap_alloc(n * each_n, sizeof *scores);
+    if (!st && !scores) st = aa_fail_memory(err, "scores", n * each_n * sizeof *scores);
+    if (!st) st = aa_judge_scores(&o->judge, scores, err);
+    for (size_t i = 0; !st && i < n; i++) {
+        double sum = 0;
+        for (size_t s = 0; s < each_n; s++) {
+            sum += scores[i * each_n + s];
+            if (each) each[i * each_n + s] = -scores[i * each_n + s];
+        }
+        losses[i] = -sum / (double)each_n;
+    }
+    aa_heap_free(scores);
+    return st;
 }
 
 static aa_status evaluate(void *self, const aa_zo_view *view, const aa_zo_probe *probes, size_t n,
@@ -229,8 +315,11 @@ static aa_status evaluate(void *self, const aa_zo_view *view, const aa_zo_probe 
     const size_t each_n = o->data.n, total = n * each_n;
 
     aa_lm_objective_sync(o);
+    if (o->data.objective == AA_OBJECTIVE_COMMAND)
+        return judge_texts(o, view, probes, n, losses, each, err);
     for (size_t i = 0; i < n; i++) o->nats[i] = 0, o->counts[i] = 0;
     o->prober.view = view;
+    o->activations->hits = o->hits;
     aa_status st = AA_OK;
     for (size_t k = 0; !st && k < total;) {
         aa_packed p = no_sequences(o);
@@ -246,6 +335,7 @@ static aa_status evaluate(void *self, const aa_zo_view *view, const aa_zo_probe 
         k += p.n_sequences;
     }
     o->prober.view = NULL;
+    o->activations->hits = NULL;
     for (size_t i = 0; i < n; i++)
         losses[i] = o->counts[i] ? o->nats[i] / (double)o->counts[i] : 0;
     return st;
@@ -423,6 +513,24 @@ static void layout_passes(aa_lm_objective *o) {
     o->zo.n_sequences = o->data.n;
     o->zo.evaluate = evaluate;
     if (o->model->grads) o->zo.gradient = gradient;
+    if (o->data.objective == AA_OBJECTIVE_ACCURACY || o->data.objective == AA_OBJECTIVE_EXACT)
+        o->hits = aa_arena_new(&o->arena, aa_real, rows);
+}
+
+static aa_status open_judge(aa_lm_objective *o, aa_err *err) {
+    const aa_lm_data *d = &o->data;
+
+    if (!d->tokenizer)
+        return aa_fail(err, AA_EUSAGE,
+                       "--objective command judges texts, which need a tokenizer: give "
+                       "--tokenizer");
+    o->judge = (aa_judge){.command = d->command, .timeout_s = d->timeout_s,
+                          .most_per_s = d->most_per_s};
+    AA_TRY(aa_session_init(&o->session, o->model, d->tokenizer, o->cpu, d->T, d->active_ids,
+                           d->compact_map, err));
+    o->has_session = true;
+    o->session.backend = o->prober.backend;
+    return AA_OK;
 }
 
 aa_status aa_lm_objective_open(aa_lm_objective **out, const aa_zo_config *config, aa_model *model,
@@ -443,6 +551,7 @@ aa_status aa_lm_objective_open(aa_lm_objective **out, const aa_zo_config *config
         layout_passes(o);
         st = aa_arena_status(&o->arena, err);
     }
+    if (!st && activations && o->data.objective == AA_OBJECTIVE_COMMAND) st = open_judge(o, err);
     if (st) {
         aa_lm_objective_close(o);
         return st;
@@ -455,6 +564,8 @@ aa_status aa_lm_objective_open(aa_lm_objective **out, const aa_zo_config *config
 
 void aa_lm_objective_close(aa_lm_objective *o) {
     if (!o) return;
+    if (o->has_session) aa_session_close(&o->session);
+    aa_judge_release(&o->judge);
     aa_arena_release(&o->arena);
     aa_heap_free(o);
 }

@@ -7,12 +7,16 @@
  *
  * Data id d is the sequences d * n .. d * n + n - 1 of the training order. All probes of a step go
  * through the blocks together (train/probe.h), as many sequences in a pass as were planned; which
- * go together changes no bit. No logits are kept. A loss is nats per token that is learned.
+ * go together changes no bit. No logits are kept. A loss is nats per token that is learned, or 1
+ * less the share of these tokens, or of sequences with all of them, that greedy sampling would get
+ * right, or -1 times the mean of what a program says of texts that are generated from where what is
+ * learned begins (of running text: from the middle).
  */
 #ifndef AA_TRAIN_OBJECTIVE_H
 #define AA_TRAIN_OBJECTIVE_H
 
 #include "data/examples.h"
+#include "train/train.h"
 #include "zo/zo.h"
 #include "train/probe.h"
 
@@ -22,6 +26,11 @@ typedef struct aa_lm_data {
     const aa_stream *stream; const aa_examples *examples;      /* examples NULL: the stream */
     uint64_t seed;
     size_t T, n;                          /* tokens at most; sequences behind a data id */
+    aa_objective_kind objective;
+    /* of COMMAND: see judge.h; and to make texts of ids (maps: as of aa_session_init) */
+    const char *command; double timeout_s, most_per_s;
+    size_t text_tokens;
+    const aa_tokenizer *tokenizer; const int32_t *active_ids, *compact_map;
 } aa_lm_data;
 
 typedef struct aa_lm_objective aa_lm_objective;

@@ -145,6 +145,19 @@ const aa_opt aa_train_rows[] = {
      help},
 #include "zo/options.def"
 
+    {"objective", "zeroth order", AA_OPT_CHOICE, AT(objective), "loss", 0, 0, 0,
+     "loss|accuracy|exact-match|command",
+     "what is improved: the loss, the share of tokens greedy sampling would get right, that of "
+     "whole answers, or what a program of yours says of texts"},
+    {"objective-command", "zeroth order", AA_OPT_STRING, AT(objective_command), NULL, 0, 0, 0,
+     "COMMAND", "reads {prompt, text, reference} as JSON, one a line, writes a score for each"},
+    {"objective-tokens", "zeroth order", AA_OPT_INT, AT(objective_tokens), "32", 1, 65536, 0, "N",
+     "tokens of a text that is judged, at most"},
+    {"objective-timeout", "zeroth order", AA_OPT_REAL, AT(objective_timeout), "60", 0.01, 86400, 0,
+     "SECONDS", "what the command may take for a step"},
+    {"objective-rate", "zeroth order", AA_OPT_REAL, AT(objective_rate), "0", 0, 1e6, 0, "X",
+     "starts of the command per second, at most; 0: any"},
+
     {"seed", "run", AA_OPT_INT, AT(seed), "1", 0, 9e15, 0, "N",
      "initial weights and order of the data"},
     {"threads", "run", AA_OPT_INT, AT(threads), "0", 0, AA_POOL_MAX_THREADS, 0, "N",

@@ -68,7 +68,7 @@ static aa_status measure_session(const aa_job *job, aa_cpu *cpu, uint64_t *out, 
     aa_activations *a;
     *out = 0;
     if (job->o->sample_every.value <= 0 && !job->o->compact_vocab &&
-        job->n_active == job->full_vocab)
+        job->n_active == job->full_vocab && job->o->objective != AA_OBJECTIVE_COMMAND)
         return AA_OK;
     aa_arena_init_measure(&model_arena, "model");
     aa_arena_init_measure(&arena, "session");
@@ -275,6 +275,7 @@ static aa_status plan_rival(aa_plan *p, const aa_job *job, aa_cpu *cpu, double p
     aa_plan plan;
     aa_err here = {0};
     o.method = AA_METHOD_BACKPROP;
+    o.objective = AA_OBJECTIVE_LOSS;
     o.adapter = AA_ADAPTER_LORA;
     o.data = NULL;                        /* its shape is known */
     AA_TRY(aa_job_open(&rival, &view, cpu, true, NULL, err));

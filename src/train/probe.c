@@ -13,6 +13,12 @@ static const aa_probe_rows *rows_of(const aa_prober *p, const aa_tensor *t) {
     return &p->rows[index_of(p, t)];
 }
 
+/* Rows of stream s in the pass; the last one's may be more than there are. */
+static size_t stream_rows(const aa_prober *p, size_t s) {
+    const size_t left = p->activations->N - p->streams[s].first;
+    return p->streams[s].n_rows < left ? p->streams[s].n_rows : left;
+}
+
 static aa_real amplitude(const aa_prober *p, size_t s) { return p->streams[s].probe->amplitude; }
 
 static bool direction(const aa_prober *p, int row, size_t s, aa_direction *z) {
@@ -110,7 +116,7 @@ static void scaled_forward(const aa_prober *p, aa_real *y, size_t ldy, const aa_
         if (e->residual) here.residual += first * e->ld_residual;
         if (e->p) here.p += first * lin->delta->a.n_out;
         if (stream_gains(p, lin, s)) lin->delta->magnitudes->gain = p->vector;
-        aa_linear_forward(p->cpu, y + first * ldy, ldy, x + first * ldx, ldx, p->streams[s].n_rows,
+        aa_linear_forward(p->cpu, y + first * ldy, ldy, x + first * ldx, ldx, stream_rows(p, s),
                           lin, &here);
         lin->delta->magnitudes->gain = gain;
     }
@@ -215,7 +221,7 @@ static void norm(void *self, aa_real *y, size_t ldy, aa_real *rstd, const aa_rea
             aa_direction_add(p->cpu, p->vector, w->data, 1, amplitude(p, s), &z, 0, rows.C);
             gain = p->vector;
         }
-        rows.T = p->streams[s].n_rows;
+        rows.T = stream_rows(p, s);
         aa_rmsnorm_forward(p->cpu, y + first * ldy, ldy, rstd ? rstd + first * rows.heads : NULL,
                            x + first * rows.ld, gain, rows, eps);
     }
@@ -232,7 +238,7 @@ static void lookup(void *self, aa_model *m, aa_activations *a, const int32_t *id
         aa_direction z;
 
         if (!direction(p, row, s, &z)) continue;
-        for (size_t i = t->first; i < t->first + t->n_rows; i++) {
+        for (size_t i = t->first; i < t->first + stream_rows(p, s); i++) {
             aa_real *x = a->blocks[0].x + i * C;
             aa_direction_add(p->cpu, x, x, 1, amplitude(p, s), &z, (uint64_t)ids[i] * C, C);
         }

@@ -249,7 +249,8 @@ static aa_status update(run *r, aa_err *err) {
     aa_position *at = &r->at;
     learned l = {0};
     if (is_zo(r)) AA_TRY(aa_zo_run_prepare(&r->zo, err));
-    aa_heap_guard("training step");
+    /* Texts that a program judges grow as they please. */
+    if (r->job->o->objective != AA_OBJECTIVE_COMMAND) aa_heap_guard("training step");
     aa_status st = is_zo(r) ? follow_losses(r, rate, &l, err) : follow_gradient(r, rate, &l, err);
     if (!st && r->backend.params_changed) r->backend.params_changed(r->backend.self, &r->mem.model);
     aa_heap_guard(NULL);

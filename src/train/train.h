@@ -25,7 +25,10 @@
 
 /* --device: who computes linear maps. */
 typedef enum { AA_DEVICE_CPU, AA_DEVICE_BLAS } aa_device;
-/* --method, --adapter, --checkpointing */
+/* --method, --objective, --adapter, --checkpointing */
+typedef enum {
+    AA_OBJECTIVE_LOSS, AA_OBJECTIVE_ACCURACY, AA_OBJECTIVE_EXACT, AA_OBJECTIVE_COMMAND
+} aa_objective_kind;
 typedef enum { AA_METHOD_BACKPROP, AA_METHOD_ZO } aa_method;
 typedef enum { AA_ADAPTER_NONE, AA_ADAPTER_LORA, AA_ADAPTER_DORA } aa_adapter_kind;
 typedef enum { AA_CHECKPOINTING_AUTO, AA_CHECKPOINTING_YES, AA_CHECKPOINTING_NO } aa_checkpointing;
@@ -44,7 +47,9 @@ typedef struct aa_train_options {          /* rows: aa_train_rows in options.c, 
     int64_t rank; double alpha, lora_plus, lora_dropout; bool rslora, freeze_a, train_norms;
     char *targets, *rank_pattern, *train_tables;
     char *base, *blas;
-    aa_zo_config zo;                       /* of --method zo */
+    aa_zo_config zo;                       /* of --method zo, and the next two lines */
+    int objective; char *objective_command;
+    int64_t objective_tokens; double objective_timeout, objective_rate;
     int64_t seed, threads, keep, eval_tokens;
     aa_amount budget, eval_every, checkpoint_every, log_every, sample_every;
     char *sample_prompt;

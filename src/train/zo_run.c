@@ -44,6 +44,9 @@ static aa_status check_others(const aa_opts *opts, aa_err *err) {
             return aa_fail(err, AA_EUSAGE,
                            "--%s belongs to backpropagation; with --method zo use %s", rows[i].key,
                            rows[i].instead);
+    if ((o->objective == AA_OBJECTIVE_COMMAND) != (o->objective_command != NULL))
+        return aa_fail(err, AA_EUSAGE,
+                       "--objective command and --objective-command COMMAND go together");
     if (!o->base)
         return aa_fail(err, AA_EUSAGE,
                        "--method zo needs --base MODEL: from differences of losses nothing learns "
@@ -55,12 +58,21 @@ static aa_status check_others(const aa_opts *opts, aa_err *err) {
 
 aa_status aa_zo_run_settle(aa_opts *opts, aa_err *err) {
     aa_train_options *o = opts->values;
+    if (o->method != AA_METHOD_ZO && o->objective != AA_OBJECTIVE_LOSS)
+        return aa_fail(err, AA_EUSAGE,
+                       "--objective: only the loss has gradients; the others need --method zo");
     if (o->method != AA_METHOD_ZO) return AA_OK;
     AA_TRY(check_others(opts, err));
     if (left_open(opts, "zo-seed")) o->zo.seed = o->seed;
     if (left_open(opts, "zo-horizon") && o->budget.unit == AA_UNIT_STEPS)
         o->zo.horizon = (int64_t)o->budget.value;
     AA_TRY(aa_zo_settle(opts, err));
+    if (o->objective != AA_OBJECTIVE_LOSS && o->zo.hybrid != AA_ZO_ALONE)
+        return aa_fail(err, AA_EUSAGE,
+                       "a hybrid follows gradients as well, and only --objective loss has some");
+    /* Nothing but a loss in nats is so steady that its double is an explosion. */
+    if (o->objective != AA_OBJECTIVE_LOSS && left_open(opts, "zo-guard-factor"))
+        o->zo.guard_factor = 0;
     settle_schedule(opts);
     settle_space(opts);
     return AA_OK;
@@ -120,10 +132,17 @@ static aa_status open_ledger(aa_zo_run *z, const aa_job *job, aa_digest base, bo
 aa_status aa_zo_run_open(aa_zo_run *out, const aa_job *job, const aa_plan *plan,
                          aa_train_memory *mem, aa_cpu *cpu, aa_digest base, bool resume,
                          uint64_t step, aa_err *err) {
-    const aa_zo_config *c = &job->o->zo;
+    const aa_train_options *o = job->o;
+    const aa_zo_config *c = &o->zo;
     const aa_lm_data data = {.stream = &job->train,
                              .examples = job->examples ? &job->train_set : NULL,
-                             .seed = (uint64_t)job->o->seed, .T = plan->T, .n = job->B};
+                             .seed = (uint64_t)o->seed, .T = plan->T, .n = job->B,
+                             .objective = (aa_objective_kind)o->objective,
+                             .command = o->objective_command, .timeout_s = o->objective_timeout,
+                             .most_per_s = o->objective_rate,
+                             .text_tokens = (size_t)o->objective_tokens,
+                             .tokenizer = job->tokenizer, .active_ids = job->active_ids,
+                             .compact_map = job->compact_map};
     aa_zo_run z = {.basis_forwards = aa_lm_basis_forwards(c, job->B)};
     aa_status st = aa_lm_objective_open(&z.objective, c, &mem->model, mem->activations, cpu, &data,
                                         plan->micro_B, err);

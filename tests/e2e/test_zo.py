@@ -289,6 +289,70 @@ def small_and_quick():
     check(took < end["time"]["train_s"] / 5, f"{took} s to replay {end['time']['train_s']} s")
 
 
+JUDGE = """
+import json, sys
+texts = [json.loads(line) for line in sys.stdin]
+assert all(set(t) == {"prompt", "text", "reference"} for t in texts)
+for t in texts:
+    print(t["text"].count("o") - t["text"].count("i"))
+"""
+
+
+@case
+def objectives_without_gradients():
+    """Tokens and answers hit; and what a program says of texts, which get more of what it likes."""
+    rows = [json.dumps({"prompt": f"{a}+1=", "completion": str(a + 1)}) for a in range(9)] * 30
+    pathlib.Path("sums.jsonl").write_text("\n".join(rows) + "\n")
+    for kind in ("accuracy", "exact-match"):
+        out = f"objective-{kind}"
+        zo(out, "auto", "--objective", kind, "--zo-eps", "0.05", data="sums.jsonl")
+        losses = [e["loss"] for e in journal(out) if e["event"] == "step"]
+        check(all(0 <= x <= 1 for x in losses), f"{kind}: {losses[:9]}")
+        done("zo", "verify", out, "--base", "base")
+    pathlib.Path("judge.py").write_text(JUDGE)
+    zo("judged", "auto", "--objective", "command", "--objective-command", "python3 judge.py",
+       "--objective-tokens", "12", "--budget", "40steps", "--zo-eps", "0.1", "--zo-rho", "3e-3",
+       "--batch-tokens", "32", timeout=240)
+    scores = [-e["loss"] for e in journal("judged") if e["event"] == "step"]
+    check(sum(scores[-8:]) > sum(scores[:8]) + 1, f"{scores}")
+
+
+@case
+def judges_that_fail():
+    """A crash now and then is survived; a program that never answers ends the run, which goes on
+    from its ledger when it does."""
+    ask = ["--objective", "command", "--objective-tokens", "4", "--budget", "6steps",
+           "--batch-tokens", "32", "--zo-streams", "4", "--zo-basis", "random"]
+    pathlib.Path("crash.py").write_text(JUDGE + """
+import os, pathlib
+n = pathlib.Path("calls"); n.write_text(str(int(n.read_text() or 0) + 1))
+if int(n.read_text()) in (3, 7, 8): os.abort()
+""")
+    pathlib.Path("calls").write_text("0")
+    zo("survives", "auto", *ask, "--objective-command", "python3 crash.py")
+    check(pathlib.Path("calls").read_text() == "9", pathlib.Path("calls").read_text())
+    bad = {"exit 3": "status 3", "sleep 60": "0.5 s", "echo 1": "1 of 4", "yes 1": "far more",
+           "sed s/.*/no/": "in the place of score 1", "kill -9 $$": "signal 9"}
+    for i, (command, word) in enumerate(bad.items()):
+        out = f"fails-{i}"
+        refused(run("train", "--base", base(), "--data", "other.txt", "--out", out,
+                    *options("auto"), *ask, "--objective-command", command,
+                    "--objective-timeout", "0.5"), 1, "--objective-command", word)
+    pathlib.Path("calls").write_text("0")
+    pathlib.Path("late.py").write_text(JUDGE + """
+import os, pathlib
+n = pathlib.Path("calls"); n.write_text(str(int(n.read_text() or 0) + 1))
+if 4 <= int(n.read_text()) <= 6: sys.exit(1)
+""")
+    more = [*ask, "--objective-command", "python3 late.py", "--objective-rate", "20"]
+    refused(run("train", "--base", base(), "--data", "other.txt", "--out", "late",
+                *options("auto"), *more), 1, "status 1")
+    done("train", "--resume", "late")
+    steps = [e["step"] for e in journal("late") if e["event"] == "step"]
+    check(steps == [1, 2, 3, 4, 5, 6], f"{steps}")
+    check(pathlib.Path("calls").read_text() == "9", "a step of the ledger was judged again")
+
+
 @case
 def hybrids():
     """Their gradients are in no record: no ledger, and no resume."""
@@ -307,6 +371,10 @@ def refusals():
     ask = ["train", "--base", base(), "--data", "other.txt", "--out", "no", *options("auto")]
     refused(run(*ask, "--lr", "1e-3"), 2, "--lr", "--zo-rho")
     refused(run(*ask, "--zo-method", "mezo-fill"), 2, "mezo-full")
+    refused(run(*ask, "--objective", "command"), 2, "--objective-command")
+    refused(run(*ask, "--zo-method", "addax", "--objective", "accuracy"), 2, "hybrid")
+    refused(run("train", "--base", base(), "--data", "other.txt", "--out", "no", "--objective",
+                "accuracy"), 2, "--method zo")
     refused(run(*ask, "--zo-streams", "1"), 2, "zo-streams")
     refused(run(*ask, "--zo-method", "mezo-full", "--adapter", "dora"), 2, "dora")
     refused(run(*ask, "--zo-method", "qzo", "--adapter", "lora"), 2, "--adapter dora")

@@ -327,6 +327,57 @@ static void examples_are_sequences(void **state) {
     toy_close(&t);
 }
 
+/* The share of tokens, and of sequences, that greedy sampling would get right. */
+static void hits_are_counted(void **state) {
+    aa_err err = {0};
+    aa_zo_config zo;
+    toy t;
+    double accuracy, exact, wrong = 0;
+    const aa_zo_probe probe = {0};
+    aa_lm_objective *o;
+
+    (void)state;
+    check_ok(aa_zo_configure(&zo, "mezo", "", &err));
+    toy_open(&t, &untied, &(toy_options){.B = PASS, .T = T, .lora = &lora});
+    /* The head prefers few ids, so that some are hit. */
+    for (size_t i = 0; i < aa_tensor_size(t.model.head.weight); i++)
+        if (i / 32 < 'a' || i / 32 > 'e') t.model.head.weight->data[i] = 0;
+    t.model.head.weight->version++;
+    const size_t n = 100;
+    for (int kind = 0; kind < 2; kind++) {
+        const aa_lm_data data = {.stream = &stream, .seed = 3, .T = 2, .n = n,
+                                 .objective = kind ? AA_OBJECTIVE_EXACT : AA_OBJECTIVE_ACCURACY};
+        check_ok(aa_lm_objective_open(&o, &zo, &t.model, t.eval, t.cpu, &data, PASS, &err));
+        const aa_zo_objective *of = aa_lm_objective_of(o);
+        check_ok(of->evaluate(of->self, NULL, &probe, 1, kind ? &exact : &accuracy, NULL, &err));
+        aa_lm_objective_close(o);
+    }
+    size_t both = 0;
+    for (size_t s = 0; s < n; s++) {
+        const aa_batch batch = {.B = 1, .T = 2, .ids = t.ids, .targets = t.targets};
+        int missed = 0;
+        aa_stream_window(&stream, 3, s, 2, t.ids, t.targets);
+        const int32_t want[2] = {t.targets[0], t.targets[1]};
+        for (int i = 0; i < 2; i++) {      /* whose loss is the least of all ids' */
+            aa_real best = INFINITY;
+            int32_t id = -1;
+            for (int32_t v = 0; v < 257; v++) {
+                t.targets[i] = v;
+                check_ok(aa_model_loss(&t.model, &t.backend, t.eval, &batch, t.loss, &err));
+                if (t.loss[i] < best) best = t.loss[i], id = v;
+            }
+            t.targets[i] = want[i];
+            missed += id != want[i];
+        }
+        wrong += missed;
+        both += missed > 0;
+    }
+    assert_true(fabs(accuracy - wrong / (2.0 * (double)n)) < 1e-12);
+    assert_true(fabs(exact - (double)both / (double)n) < 1e-12);
+    assert_true(wrong > 0 && wrong < 2.0 * (double)n);
+    toy_close(&t);
+}
+
 /* |X A^T|^2 over |X|^2 of what enters the first block, whose norm has been done. */
 static double energy(bench *b, const aa_real *a, size_t rank) {
     const size_t C = (size_t)b->toy.model.config.dim;
@@ -456,6 +507,7 @@ int main(void) {
         cmocka_unit_test(losses_of_weights_moved),
         cmocka_unit_test(streams_do_not_see_each_other),
         cmocka_unit_test(examples_are_sequences),
+        cmocka_unit_test(hits_are_counted),
         cmocka_unit_test(bases_hold_what_enters),
         cmocka_unit_test(differences_are_derivatives),
         cmocka_unit_test(refused),
