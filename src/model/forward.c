@@ -163,5 +163,6 @@ aa_status aa_model_loss(aa_model *m, aa_backend *be, aa_activations *a, const aa
     aa_assert(batch->T <= m->n_pos);
     aa__activations_begin(a, batch, 0, NULL);
     AA_TRY(aa__model_forward(m, be, a, batch->ids, err));
+    if (!loss) return AA_OK;
     return aa__head_loss(m, be, a, batch->targets, loss, err);
 }

@@ -132,7 +132,8 @@ typedef enum { AA_PASS_TRAIN, AA_PASS_EVAL, AA_PASS_CHECKPOINT } aa_pass;
 aa_status aa_activations_new(aa_activations **out, const aa_model *m, aa_pass pass, size_t max_B,
                              size_t T, size_t head_rows, aa_arena *arena, aa_err *err) AA_MUST_USE;
 
-/* Loss of every position: loss[B*T], or [N] (nats; 0 where masked). */
+/* Loss of every position: loss[B*T], or [N] (nats; 0 where masked); NULL: the blocks alone run, for
+ * a backend that looks. */
 aa_status aa_model_loss(aa_model *m, aa_backend *be, aa_activations *a, const aa_batch *b,
                         aa_real *loss, aa_err *err) AA_MUST_USE;
 /* Same, and adds gradient_scale * d(sum of losses) to every row's grad. A batch split into several

@@ -7,7 +7,10 @@
 #include "model/activations.h"
 #include "train/judge.h"
 
-enum { BASIS_SEQUENCES = 64, BASIS_ROUNDS = 3, BASIS_SHARE = 10 };
+enum {
+    BASIS_SEQUENCES = 64, BASIS_ROUNDS = 3, BASIS_SHARE = 10,
+    LEAST_LOGITS = 128                    /* rows that a pass has room for if it has as many */
+};
 
 /* A tensor of the model that is made of two of the engine: B = basis core, or m = scale length. */
 typedef struct derived {
@@ -360,7 +363,7 @@ static aa_status for_each_pass(aa_lm_objective *o, uint64_t first, size_t n, eac
 static aa_status plain_pass(aa_lm_objective *o, const aa_packed *p, void *ctx, aa_err *err) {
     const aa_batch batch = batch_of(o, p);
     (void)ctx;
-    return aa_model_loss(o->model, &o->prober.backend, o->activations, &batch, o->loss, err);
+    return aa_model_loss(o->model, &o->prober.backend, o->activations, &batch, NULL, err);
 }
 
 static void for_each_a(aa_lm_objective *o, void (*each)(aa_lm_objective *, size_t tensor)) {
@@ -369,13 +372,14 @@ static void for_each_a(aa_lm_objective *o, void (*each)(aa_lm_objective *, size_
 }
 
 static void begin_basis(aa_lm_objective *o, size_t i) {
-    const aa_tensor *t = &o->model->tensors[i];
-    aa_real *a = o->watch.a + o->watch.at[i];
+    aa_tensor *t = &o->model->tensors[i];
     aa_rng rng;
 
     aa_rng_init(&rng, o->data.seed, AA_RNG_PERTURB, i);
-    for (size_t k = 0; k < aa_tensor_size(t); k++) a[k] = (aa_real)(2 * aa_rng_uniform(&rng) - 1);
-    aa_zo_orthonormalize(a, t->rows, t->cols);
+    for (size_t k = 0; k < aa_tensor_size(t); k++)
+        t->data[k] = (aa_real)(2 * aa_rng_uniform(&rng) - 1);
+    aa_zo_orthonormalize(t->data, t->rows, t->cols);
+    t->version++;
 }
 
 static void clear_sum(aa_lm_objective *o, size_t i) {
@@ -383,11 +387,11 @@ static void clear_sum(aa_lm_objective *o, size_t i) {
 }
 
 static void turn_basis(aa_lm_objective *o, size_t i) {
-    const aa_tensor *t = &o->model->tensors[i];
-    const size_t at = o->watch.at[i];
+    aa_tensor *t = &o->model->tensors[i];
 
-    memcpy(o->watch.a + at, o->watch.sum + at, aa_tensor_size(t) * sizeof *o->watch.a);
-    aa_zo_orthonormalize(o->watch.a + at, t->rows, t->cols);
+    memcpy(t->data, o->watch.sum + o->watch.at[i], aa_tensor_size(t) * sizeof *t->data);
+    aa_zo_orthonormalize(t->data, t->rows, t->cols);
+    t->version++;
 }
 
 static size_t basis_sequences(const aa_zo_config *c, size_t n) {
@@ -402,7 +406,8 @@ size_t aa_lm_basis_forwards(const aa_zo_config *c, size_t n_sequences) {
     return BASIS_ROUNDS * basis_sequences(c, n_sequences);
 }
 
-/* All of them, by power iterations over the same sequences. */
+/* All of them, by power iterations over the same sequences. They are made where they will be: B, or
+ * the core, is 0 while a basis is taken, so nothing of them enters the passes. */
 static aa_status make_bases(aa_lm_objective *o, uint64_t data, aa_err *err) {
     aa_status st = AA_OK;
 
@@ -428,7 +433,7 @@ static aa_status basis(void *self, size_t row, size_t rank, uint64_t data, aa_re
     if (!o->has_basis || o->basis_data != data) AA_TRY(make_bases(o, data, err));
     o->has_basis = true;
     o->basis_data = data;
-    memcpy(a, o->watch.a + o->watch.at[t - o->model->tensors], aa_tensor_size(t) * sizeof *a);
+    if (a != t->data) memcpy(a, t->data, aa_tensor_size(t) * sizeof *a);
     return AA_OK;
 }
 
@@ -479,15 +484,18 @@ static size_t widest_vector(const aa_model *m) {
 static void layout_bases(aa_lm_objective *o) {
     size_t n = 0;
 
-    o->watch.at = NULL;
     size_t *at = aa_arena_new(&o->arena, size_t, o->model->n_tensors);
     for (size_t i = o->model->n_base; at && i < o->model->n_tensors; i++) {
         if (o->model->tensors[i].kind != AA_KIND_LORA_A) continue;
         at[i] = n;
         n += aa_tensor_size(&o->model->tensors[i]);
     }
-    o->watch = (aa_probe_watch){at, aa_arena_new(&o->arena, aa_real, n),
-                                aa_arena_new(&o->arena, aa_real, n)};
+    /* No pass for bases has logits, so their place is free. */
+    size_t rows = o->pass * o->data.T < LEAST_LOGITS ? o->pass * o->data.T : LEAST_LOGITS;
+    if (o->activations) rows = o->activations->head_rows;
+    const bool fits = n <= rows * (size_t)o->model->config.vocab;
+    o->watch = (aa_probe_watch){at, fits ? o->activations ? o->activations->logits : NULL
+                                         : aa_arena_new(&o->arena, aa_real, n)};
     o->zo.basis = basis;
 }
 

@@ -304,7 +304,7 @@ aa_status aa_plan_make(aa_plan *out, const aa_job *job, aa_cpu *cpu, double prob
         p.forwards = job->B * aa_zo_probes(z);
         p.B = job->B * (size_t)(z->groups * (z->data == AA_ZO_OWN ? z->streams : 1));
     }
-    p.head_rows = HEAD_CHUNK_TOKENS;
+    p.head_rows = is_zo(job) ? 0 : HEAD_CHUNK_TOKENS;       /* 0: as few as inference has */
     p.micro_B = 1;
     p.parts = parts_of(job);
     p.trained = is_zo(job) && !job->lora ? p.params : aa_model_trained(&job->config, job->lora);

@@ -178,15 +178,13 @@ static aa_status wait(void *self, aa_err *err) {
 
 /* ---- what stands around them ----------------------------------------------------------------- */
 
-/* One step of a power iteration for the bases of the map; q [T,R] is scratch. */
-static void watch(const aa_prober *p, aa_real *q, const aa_real *x, size_t T, const aa_linear *a) {
-    const aa_epilogue plain = {.scale = 1};
-    const size_t at = p->watch->at[index_of(p, a->weight)];
-    aa_tensor basis = {.rows = a->n_out, .cols = a->n_in, .data = p->watch->a + at,
-                       .grad = p->watch->sum + at};
-    aa_linear lin = {.weight = &basis, .n_parts = 1, .n_out = a->n_out, .n_in = a->n_in};
+/* One step of a power iteration for the bases of the map. */
+static void watch(const aa_prober *p, const aa_real *q, const aa_real *x, size_t T,
+                  const aa_linear *a) {
+    aa_tensor sum = {.rows = a->n_out, .cols = a->n_in,
+                     .grad = p->watch->sum + p->watch->at[index_of(p, a->weight)]};
+    const aa_linear lin = {.weight = &sum, .n_parts = 1, .n_out = a->n_out, .n_in = a->n_in};
 
-    aa_linear_forward(p->cpu, q, a->n_out, x, a->n_in, T, &lin, &plain);
     aa_linear_dw(p->cpu, &lin, q, a->n_out, x, a->n_in, T, 1);
 }
 
@@ -196,8 +194,8 @@ static void delta_input(void *self, aa_real *q, const aa_real *x, size_t T, aa_l
     aa_linear *a = &lin->delta->a;
     size_t column = 0;
 
-    if (p->watch) watch(p, q, x, T, a);
     aa_linear_forward(p->cpu, q, a->n_out, x, a->n_in, T, a, &plain);
+    if (p->watch) watch(p, q, x, T, a);
     for (int i = 0; i < a->n_parts; column += a->weight[i].rows, i++)
         add(p, rows_of(p, &a->weight[i])->own, q + column, a->n_out, x, a->n_in,
             a->weight[i].rows, a->n_in, 1, 0, T);

@@ -31,8 +31,8 @@ typedef struct aa_probe_stream { size_t first, n_rows; const aa_zo_probe *probe;
 
 /* For bases: sums over tokens of p^T x, p = x A^T, for the A of every map: [R,n_in] each. */
 typedef struct aa_probe_watch {
-    const size_t *at;                     /* [n_tensors] of an A in the next two */
-    aa_real *a, *sum;
+    const size_t *at;                     /* [n_tensors] of an A in sum */
+    aa_real *sum;
 } aa_probe_watch;
 
 typedef struct aa_prober {

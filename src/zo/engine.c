@@ -184,6 +184,8 @@ static void layout_row(aa_zo *z, zo_state *s, const aa_zo_row *row, size_t *scra
     const size_t n = aa_tensor_size(row->tensor);
     if (s->moves) *scratch = most(*scratch, layout_moving(z, s, row));
     if (!s->written || !z->config.guard) return;
+    /* A basis that is taken once: going back to before it takes it again. */
+    if (!z->config.refresh && aa__zo_is_frozen_factor(&z->config, row->factor)) return;
     s->kept = aa_arena_new(&z->arena, aa_real, n);
     if (s->m) s->kept_m = aa_arena_new(&z->arena, aa_real, n);
     if (s->v) s->kept_v = aa_arena_new(&z->arena, aa_real, n);
