@@ -143,16 +143,21 @@ static aa_status check_finite(const aa_source *s, const aa_tensor *t, aa_err *er
     return AA_OK;
 }
 
+/* What was read once need not stay resident: a copy of the whole file would count as ours. */
+static void drop(const aa_source *s, const aa_stored *m) {
+    if (s->mapped) aa_sys_map_drop(m->data, aa_stored_bytes(m));
+}
+
 aa_status aa_source_read(aa_source *s, const aa_tensor *row, float *dst, aa_err *err) {
     aa_stored stored;
 
     AA_TRY(s->find(s, row, &stored, err));
-    if (!s->active_ids || !aa__is_by_id(row)) {
+    if (!s->active_ids || !aa__is_by_id(row))
         aa_stored_read(&stored, 0, stored.rows, dst);
-        return AA_OK;
-    }
-    for (size_t i = 0; i < s->n_active; i++)
-        aa_stored_read(&stored, (size_t)s->active_ids[i], 1, dst + i * stored.cols);
+    else
+        for (size_t i = 0; i < s->n_active; i++)
+            aa_stored_read(&stored, (size_t)s->active_ids[i], 1, dst + i * stored.cols);
+    drop(s, &stored);
     return AA_OK;
 }
 
@@ -227,14 +232,18 @@ aa_status aa_source_measure(aa_source *s, aa_source_weights *out, aa_err *err) {
     return AA_OK;
 }
 
+typedef struct digesting { const aa_source *source; aa_digester *digester; } digesting;
+
 static aa_status add_digest(void *ctx, const aa_tensor *row, const aa_stored *m, aa_err *err) {
-    aa_digester *d = ctx;
+    const digesting *g = ctx;
+    aa_digester *d = g->digester;
     const uint64_t shape[3] = {(uint64_t)m->type, m->rows, m->cols};
 
     (void)err;
     aa_digester_add(d, row->name, strlen(row->name) + 1);
     aa_digester_add(d, shape, sizeof shape);
     aa_digester_add(d, m->data, aa_stored_bytes(m));
+    drop(g->source, m);
     return AA_OK;
 }
 
@@ -242,7 +251,7 @@ aa_status aa_source_weights_digest(aa_source *s, aa_digest *out, aa_err *err) {
     aa_digester *d;
 
     AA_TRY(aa_digester_new(&d, err));
-    aa_status st = aa_source_each(s, add_digest, d, err);
+    aa_status st = aa_source_each(s, add_digest, &(digesting){s, d}, err);
     if (!st) *out = aa_digester_get(d);
     aa_digester_free(d);
     return st;
