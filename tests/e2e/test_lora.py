@@ -191,6 +191,7 @@ def plan_predicts_memory():
         raise Skip("sanitizers take memory of their own")
     shape = ["--dim", "256", "--layers", "6", "--heads", "4", "--kv-heads", "2", "--ffn", "704",
              "--seq", "128", "--tokenizer", "bytes"]
+    write_text("text.txt")
     done("train", "--data", "text.txt", *shape, "--batch-tokens", "128", "--budget", "1steps",
          "--out", "large")
     done("convert", "large", "large.gguf", "--dtype", "q4_0")

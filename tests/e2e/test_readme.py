@@ -1,4 +1,4 @@
-"""Every example of the README runs, in order, in one empty directory.
+"""Every example of the README and of the guide to fine-tuning runs, in order, in one directory.
 
 Blocks fenced as ```sh are run by bash with `autoane` in the path; blocks fenced as ```text or
 without a language are pictures. Wall-clock budgets are shortened to two seconds, and the hub is
@@ -17,8 +17,8 @@ FENCE = re.compile(r"^```sh\n(.*?)^```", re.M | re.S)
 OF_A_CHECKOUT = ("./demo", "./check", "git ", "cmake ")
 
 
-def examples():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def examples(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
     for match in FENCE.finditer(text):
         line = text[:match.start()].count("\n") + 2
         kept = [row for row in match[1].splitlines() if not row.startswith(OF_A_CHECKOUT)]
@@ -35,28 +35,39 @@ def example_hub():
     return hub
 
 
-@case
-def every_example():
+def every_example(page):
+    folder = pathlib.Path(page).stem
+    os.makedirs(folder)
     os.makedirs("bin", exist_ok=True)
-    os.symlink(PROGRAM, "bin/autoane")
+    if not os.path.exists("bin/autoane"):
+        os.symlink(PROGRAM, "bin/autoane")
     path = os.path.abspath("bin") + os.pathsep + os.environ["PATH"]
-    os.makedirs("readme", exist_ok=True)
-    pathlib.Path("readme/novel.txt").write_text(
+    pathlib.Path(folder, "novel.txt").write_text(
         "\n\n".join(f"Chapter {i}. It was a dark night, number {i * 7919 % 1000}, and the wind "
                     f"sang of {i * 31 % 97} ships.\n" * 20 for i in range(60)))
-    found = list(examples())
-    check(len(found) >= 3, "the README has fewer than three examples")
+    found = list(examples(page))
+    check(len(found) >= 3, f"{page} has fewer than three examples")
     with example_hub() as hub:
         env = {**os.environ, "PATH": path, "HF_ENDPOINT": hub.url}
         for line, script in found:
             try:
-                done = subprocess.run(["bash", "-eu", "-o", "pipefail", "-c", script], cwd="readme",
+                done = subprocess.run(["bash", "-eu", "-o", "pipefail", "-c", script], cwd=folder,
                                       env=env, capture_output=True, text=True,
                                       errors="replace", timeout=120 * (8 if SLOW else 1))
             except subprocess.TimeoutExpired:
-                raise AssertionError(f"README.md:{line}: still running after two minutes\n{script}")
-            check(done.returncode == 0, f"README.md:{line}: status {done.returncode}\n{script}\n"
+                raise AssertionError(f"{page}:{line}: still running after two minutes\n{script}")
+            check(done.returncode == 0, f"{page}:{line}: status {done.returncode}\n{script}\n"
                   f"{done.stdout[-1000:]}\n{done.stderr[-1500:]}")
+
+
+@case
+def readme():
+    every_example("README.md")
+
+
+@case
+def fine_tuning():
+    every_example("docs/fine-tuning.md")
 
 
 if __name__ == "__main__":
