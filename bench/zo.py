@@ -12,6 +12,7 @@ diverged. Needs dict-gcide and libc6-dev.
 """
 import argparse
 import concurrent.futures
+import functools
 import gzip
 import json
 import math
@@ -25,7 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAM = os.environ.get("AUTOANE") or str(ROOT / "build" / "autoane")
 RESULTS = ROOT / "bench" / "zo.json"
 SHAPE = {"dim": 96, "layers": 4, "heads": 4, "kv-heads": 2, "ffn": 256, "seq": 128}
-FORWARDS = 9600
+FORWARDS = 4800
 SEEDS = (1, 2, 3)
 T975 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}
 
@@ -53,7 +54,7 @@ WORKS = {
     "MeZO, two-sided, 16 sequences": (PLAIN, 16, "zo-lr", rates(2e-3)),
     "16 shared streams, 1 sequence": (SHARED, 1, "zo-lr", rates(2e-3)),
     "random A": ({**AUTO, "zo-basis": "random"}, 1, "zo-rho", rates(2e-4)),
-    "activation A": (AUTO, 1, "zo-rho", rates(5e-5)),
+    "activation A": (AUTO, 1, "zo-rho", rates(1e-4)),
     "MeZO-LoRA": (MEZO, 16, "zo-lr", rates(2.5e-4)),
     **{f"rank {r}": ({**AUTO, "zo-basis": "random", "rank": r}, 1, "zo-rho", rates(2e-4, 5))
        for r in (1, 2, 8, 16)},
@@ -114,26 +115,38 @@ def forwards_per_step(options, sequences):
     return sequences * (streams + {"two-sided": streams, "base": 1, "loo": 0}[two])
 
 
-def curve_of(run):
+def curve_of(run, per_step, start):
+    """[passes, loss]; what bases took was taken in the beginning."""
     events = [json.loads(x) for x in (run / "journal.jsonl").read_text().splitlines()]
-    evals = [e for e in events if e["event"] == "eval"]
-    return [[e["sequence_forwards"], round(e["loss"], 5)] for e in evals]
+    last = [e for e in events if "sequence_forwards" in e][-1:]
+    bases = last[0]["sequence_forwards"] - per_step * last[0]["step"] if last else 0
+    return [[0, round(start, 5)]] + [[bases + per_step * e["step"], round(e["loss"], 5)]
+                                     for e in events if e["event"] == "eval"]
+
+
+@functools.cache
+def start_loss(model, headers):
+    done = subprocess.run([PROGRAM, "eval", model, "--data", headers, "--part", "valid", "--seq",
+                           str(SHAPE["seq"]), "--compute", "f32", "--tokens", "8192", "--json"],
+                          capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)["loss"]
 
 
 def measure(folder, headers, work, rate, seed):
     options, sequences, key, _ = WORKS[work]
-    steps = FORWARDS // forwards_per_step(options, sequences)
+    per_step = forwards_per_step(options, sequences)
+    steps = FORWARDS // per_step
     rho = {"zo-rho": 0} if key == "zo-lr" else {}
     model = folder / ("base-q8.gguf" if work == "Q8_0 base" else "base")
     with tempfile.TemporaryDirectory() as out:
         run = pathlib.Path(out) / "run"
         fine = autoane("train", "--base", model, "--data", headers, "--seq", SHAPE["seq"],
                        "--batch-tokens", sequences * SHAPE["seq"], "--budget", f"{steps}steps",
-                       "--eval-every", f"{max(1, steps // 24)}steps", "--eval-tokens", 16384,
+                       "--eval-every", f"{max(1, steps // 16)}steps", "--eval-tokens", 8192,
                        "--checkpoint-every", "0", "--seed", seed, "--zo-seed", seed, "--threads", 1,
                        "--compute", "f32", "--quiet", "--out", run,
                        *own({**options, **rho, key: rate}))
-        curve = curve_of(run)
+        curve = curve_of(run, per_step, start_loss(model, headers))
     return {"work": work, "rate": rate, "seed": seed, "diverged": not fine, "curve": curve}
 
 
