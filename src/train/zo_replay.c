@@ -62,6 +62,7 @@ typedef struct rebuild {
     aa_lora lora; aa_lora_site *sites;
     aa_arena arena;
     aa_model model;
+    aa_digest digest;                     /* of the base */
     aa_lm_objective *objective;
     aa_zo *engine;
 } rebuild;
@@ -91,12 +92,11 @@ static aa_status open_model(rebuild *r, aa_err *err) {
 }
 
 static aa_status play(rebuild *r, aa_zo_rebuilt *done, aa_err *err) {
-    aa_digest base;
-    AA_TRY(aa_source_weights_digest(r->source, &base, err));
+    AA_TRY(aa_source_weights_digest(r->source, &r->digest, err));
     AA_TRY(aa_lm_objective_open(&r->objective, &r->o.zo, &r->model, NULL, r->cpu, NULL, 1, err));
     AA_TRY(aa_zo_open(&r->engine, &r->o.zo, aa_lm_objective_of(r->objective), r->cpu, err));
     const double start_s = aa_sys_clock_s();
-    AA_TRY(aa_zo_replay(r->engine, r->ledger, &base, &done->replayed, err));
+    AA_TRY(aa_zo_replay(r->engine, r->ledger, &r->digest, &done->replayed, err));
     done->wall_s = aa_sys_clock_s() - start_s;
     done->digest = aa_zo_digest(r->engine);
     done->moved = aa_zo_moved(r->engine);
@@ -107,7 +107,10 @@ static aa_status play(rebuild *r, aa_zo_rebuilt *done, aa_err *err) {
 
 static aa_status write_adapter(const rebuild *r, const char *dir, aa_err *err) {
     aa_adapter *a = NULL;
-    AA_TRY(aa_adapter_of_model(&a, &r->model, r->base, err));
+    char base[AA_SYS_PATH];
+    AA_TRY(aa_adapter_of_model(&a, &r->model, aa_sys_real_path(base, r->base) ? r->base : base,
+                               err));
+    a->base_digest = r->digest;
     aa_status st = aa_peft_write(dir, a, &r->model.config,
                                  &(aa_convert_options){.type = AA_TYPE_COUNT}, err);
     aa_adapter_close(a);
