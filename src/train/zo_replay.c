@@ -16,7 +16,9 @@ static aa_opt *about_rows(void) {
     aa_opt *rows = aa_heap_alloc(aa_opts_count(aa_train_rows) + 1, sizeof *rows);
     size_t n = 0;
     for (const aa_opt *row = aa_train_rows; rows && row->key; row++)
-        if (!strcmp(row->group, "adapter") || !strcmp(row->key, "seed")) rows[n++] = *row;
+        if (!strcmp(row->group, "adapter") || !strcmp(row->key, "seed") ||
+            !strcmp(row->key, "compact-vocab"))
+            rows[n++] = *row;
     return rows;
 }
 
@@ -74,6 +76,10 @@ static aa_status open_options(rebuild *r, aa_err *err) {
     AA_TRY(aa_ledger_open(&reader, r->ledger, err));
     aa_status st = read_about(&r->opts, &reader.header, r->ledger, err);
     aa_ledger_reader_close(&reader);
+    if (!st && r->o.compact_vocab)
+        st = aa_fail(err, AA_EUNSUPPORTED,
+                     "'%s' is of a run with a compact vocabulary, which its data decide: `autoane "
+                     "train --resume` replays it, where they are", r->ledger);
     return st;
 }
 
