@@ -65,7 +65,7 @@ static void add_core(const aa_prober *p, const aa_linear *b, aa_real *y, size_t 
                               .scale = scale};
 
     if (!count) return;
-    /* [n,R] */ aa_lowrank_streams(p->cpu, p->inner, R, q, ldq, &inner, p->list, count);
+    aa_lowrank_streams(p->cpu, p->inner, R, q, ldq, &inner, p->list, count);
     for (size_t s = 0; s < count; s++) p->list[s].amplitude = 0;
     aa_lowrank_streams(p->cpu, y, ldy, p->inner, R, &outer, p->list, count);
 }

@@ -536,7 +536,8 @@ static aa_status try_prompt(run *r, aa_err *err) {
 static aa_status make_session(run *r, aa_err *err) {
     const aa_job *job = r->job;
     /* ids that need a stand-in in the model that is written */
-    const bool unseen = job->n_active < job->full_vocab && !job->lora;
+    const bool whole = !job->lora || (is_zo(r) && aa_zo_writes_matrices(&job->o->zo)),
+               unseen = job->n_active < job->full_vocab && whole;
     if (job->o->sample_every.value <= 0 && !unseen) return AA_OK;
     AA_TRY(aa_session_init(&r->session, &r->mem.model, job->tokenizer, r->cpu, r->plan->T,
                            job->active_ids, job->compact_map, err));

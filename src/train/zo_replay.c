@@ -16,7 +16,9 @@ static aa_opt *about_rows(void) {
     aa_opt *rows = aa_heap_alloc(aa_opts_count(aa_train_rows) + 1, sizeof *rows);
     size_t n = 0;
     for (const aa_opt *row = aa_train_rows; rows && row->key; row++)
-        if (!strcmp(row->group, "adapter") || !strcmp(row->key, "seed")) rows[n++] = *row;
+        if (!strcmp(row->group, "adapter") || !strcmp(row->key, "seed") ||
+            !strcmp(row->key, "compact-vocab"))
+            rows[n++] = *row;
     return rows;
 }
 
@@ -62,6 +64,7 @@ typedef struct rebuild {
     aa_lora lora; aa_lora_site *sites;
     aa_arena arena;
     aa_model model;
+    aa_digest digest;                     /* of the base */
     aa_lm_objective *objective;
     aa_zo *engine;
 } rebuild;
@@ -73,6 +76,10 @@ static aa_status open_options(rebuild *r, aa_err *err) {
     AA_TRY(aa_ledger_open(&reader, r->ledger, err));
     aa_status st = read_about(&r->opts, &reader.header, r->ledger, err);
     aa_ledger_reader_close(&reader);
+    if (!st && r->o.compact_vocab)
+        st = aa_fail(err, AA_EUNSUPPORTED,
+                     "'%s' is of a run with a compact vocabulary, which its data decide: `autoane "
+                     "train --resume` replays it, where they are", r->ledger);
     return st;
 }
 
@@ -91,12 +98,11 @@ static aa_status open_model(rebuild *r, aa_err *err) {
 }
 
 static aa_status play(rebuild *r, aa_zo_rebuilt *done, aa_err *err) {
-    aa_digest base;
-    AA_TRY(aa_source_weights_digest(r->source, &base, err));
+    AA_TRY(aa_source_weights_digest(r->source, &r->digest, err));
     AA_TRY(aa_lm_objective_open(&r->objective, &r->o.zo, &r->model, NULL, r->cpu, NULL, 1, err));
     AA_TRY(aa_zo_open(&r->engine, &r->o.zo, aa_lm_objective_of(r->objective), r->cpu, err));
     const double start_s = aa_sys_clock_s();
-    AA_TRY(aa_zo_replay(r->engine, r->ledger, &base, &done->replayed, err));
+    AA_TRY(aa_zo_replay(r->engine, r->ledger, &r->digest, &done->replayed, err));
     done->wall_s = aa_sys_clock_s() - start_s;
     done->digest = aa_zo_digest(r->engine);
     done->moved = aa_zo_moved(r->engine);
@@ -107,7 +113,10 @@ static aa_status play(rebuild *r, aa_zo_rebuilt *done, aa_err *err) {
 
 static aa_status write_adapter(const rebuild *r, const char *dir, aa_err *err) {
     aa_adapter *a = NULL;
-    AA_TRY(aa_adapter_of_model(&a, &r->model, r->base, err));
+    char base[AA_SYS_PATH];
+    AA_TRY(aa_adapter_of_model(&a, &r->model, aa_sys_real_path(base, r->base) ? r->base : base,
+                               err));
+    a->base_digest = r->digest;
     aa_status st = aa_peft_write(dir, a, &r->model.config,
                                  &(aa_convert_options){.type = AA_TYPE_COUNT}, err);
     aa_adapter_close(a);

@@ -354,6 +354,17 @@ if 4 <= int(n.read_text()) <= 6: sys.exit(1)
 
 
 @case
+def compact_vocabularies():
+    """Adapters, and whole models, of the ids that occur; only the run itself knows which."""
+    for name, more in (("auto", []), ("merged", ["--sample-every", "60steps"])):
+        out = f"compact-{name}"
+        zo(out, name, "--compact-vocab", "yes", *more)
+        where = ["base", "--adapter", f"{out}/last"] if name == "auto" else [f"{out}/last"]
+        done("eval", *where, "--data", "other.txt", "--part", "valid", "--seq", "32")
+        refused(run("zo", "replay", out, "--base", "base", "--out", "no"), 1, "compact")
+
+
+@case
 def hybrids():
     """Their gradients are in no record: no ledger, and no resume."""
     for name, more in (("addax", []), ("elasticzo", ["--zo-hybrid-layer", "1"])):

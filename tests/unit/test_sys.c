@@ -1,4 +1,5 @@
-/* The operating-system seam: trees, links, locks, memory, clocks, the processor, signals. */
+/* The operating-system seam: trees, links, locks, memory, clocks, the processor, signals,
+ * other programs. */
 #include "sys/sys.h"
 #include "base/memory.h"
 #include "support/check.h"
@@ -180,10 +181,43 @@ static void signals(void **state) {
     assert_int_equal(signalled(SIGTERM, SIGINT), 130);
 }
 
+/* Another program between two pipes: whatever it reads, writes, or does not. */
+static void filters(void **state) {
+    enum { N = 1 << 20 };
+    char *in = malloc(N), *out = malloc(N + 1);
+    size_t size = 0;
+    int status = -1;
+
+    (void)state;
+    assert_non_null(in);
+    assert_non_null(out);
+    for (size_t i = 0; i < N; i++) in[i] = (char)('a' + i % 26);
+    assert_int_equal(aa_sys_filter("cat", in, N, out, N + 1, 20, &size, &status), 0);
+    assert_int_equal(size, N);
+    assert_int_equal(status, 0);
+    assert_memory_equal(in, out, N);
+    assert_int_equal(aa_sys_filter("cat", in, N, out, N - 1, 20, &size, &status), EOVERFLOW);
+    assert_int_equal(aa_sys_filter("echo no; exit 3", in, N, out, N, 20, &size, &status), 0);
+    assert_int_equal(size, 3);
+    assert_int_equal(status, 3);
+    assert_int_equal(aa_sys_filter("kill -9 $$", in, 1, out, N, 20, &size, &status), 0);
+    assert_int_equal(status, 128 + 9);
+    const double start_s = aa_sys_clock_s();
+    /* what it has started ends with it, and so does what has closed its output */
+    assert_int_equal(aa_sys_filter("sleep 60 & sleep 60", in, 1, out, N, 0.2, &size, &status),
+                     ETIMEDOUT);
+    assert_int_equal(aa_sys_filter("exec >&-; sleep 60", in, 1, out, N, 0.2, &size, &status),
+                     ETIMEDOUT);
+    assert_true(aa_sys_clock_s() - start_s < 30);
+    free(in);
+    free(out);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(trees),   cmocka_unit_test(files),  cmocka_unit_test(locks_exclude),
         cmocka_unit_test(memory),  cmocka_unit_test(clocks), cmocka_unit_test(processor),
+        cmocka_unit_test(filters),
         cmocka_unit_test(signals),
     };
     return cmocka_run_group_tests_name("unit_sys", tests, NULL, NULL);
