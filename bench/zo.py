@@ -53,8 +53,8 @@ AUTO = {**ZO, "zo-method": "auto"}
 WORKS = {
     "MeZO, two-sided, 16 sequences": (PLAIN, 16, "zo-lr", rates(2e-3)),
     "16 shared streams, 1 sequence": (SHARED, 1, "zo-lr", rates(2e-3)),
-    "random A": ({**AUTO, "zo-basis": "random"}, 1, "zo-rho", rates(2e-4)),
-    "activation A": (AUTO, 1, "zo-rho", rates(1e-4)),
+    "random A": ({**AUTO, "zo-basis": "random"}, 1, "zo-rho", rates(2e-4, 8)),
+    "activation A": (AUTO, 1, "zo-rho", rates(1e-4, 8)),
     "MeZO-LoRA": (MEZO, 16, "zo-lr", rates(2.5e-4)),
     **{f"rank {r}": ({**AUTO, "zo-basis": "random", "rank": r}, 1, "zo-rho", rates(2e-4, 5))
        for r in (1, 2, 8, 16)},

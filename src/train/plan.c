@@ -25,7 +25,7 @@
 #define STORED_ROWS 256.0                 /* of activations, for which it is made once */
 #define DIRECTION_NS 0.2                  /* one thread, per parameter that moves and direction */
 /* Forward passes of zeroth order that bring what backpropagation of one sequence does: the least
- * that was measured, on a small model with the best recipe (docs/zeroth-order.md). */
+ * that was ever found, on a toy with the best recipe; here it was 370 (docs/zeroth-order.md). */
 #define PASSES_OF_A_GRADIENT 65.0
 
 static bool is_zo(const aa_job *job) { return job->o->method == AA_METHOD_ZO; }
