@@ -2,6 +2,7 @@
 #include "convert/adapter.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include "base/file.h"
 #include "base/memory.h"
@@ -54,12 +55,19 @@ static aa_status resolve(const char *path, char **out, aa_err *err) {
     return *out ? AA_OK : aa_fail_memory(err, "a path", strlen(path));
 }
 
+/* Without the heap: a lack of memory is no answer. */
 bool aa_adapter_is(const char *path) {
-    char *found = NULL;
-    bool is = !resolve(path, &found, NULL) && reader_of(found);
+    static const char *const links[] = {"best", "last"};
+    aa_sys_kind kind;
+    char at[AA_SYS_PATH];
 
-    aa_heap_free(found);
-    return is;
+    for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
+        int n = snprintf(at, sizeof at, "%s/%s", path, links[i]);
+
+        if (n >= (int)sizeof at || aa__kind_of(&kind, path, links[i], NULL)) return false;
+        if (kind == AA_SYS_DIR) return reader_of(at) != NULL;
+    }
+    return reader_of(path) != NULL;
 }
 
 aa_status aa_adapter_open(aa_adapter **out, const char *path, aa_err *err) {
