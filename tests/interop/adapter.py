@@ -304,7 +304,7 @@ def same_steps(where, out, kind, *options):
             "lora_magnitude_vector.weight", "lora_magnitude_vector")]
         moved = (t - begun[key]).norm().item()
         off = (ours - t).norm().item()
-        check(moved > 1e-3 * t.norm().item() and off <= 1e-4 * moved + 1e-6,
+        check(moved > 1e-3 * t.norm().item() and off <= 5e-4 * moved + 1e-6,
               f"{out}, {key}: off by {off:.1e} of {moved:.1e}")
         worst = max(worst, off / moved)
     print(f"   {out}: after {steps} steps within {worst:.1e} of the way")
