@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "ane/blob.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
@@ -298,6 +299,47 @@ static void read_ledger(const char *path) {
     use_ledger(path);
 }
 
+/* ---- programs of the Neural Engine ----------------------------------------------------------- */
+
+/* What is read prints to a text that is read to the same text. */
+static void read_mil(const char *path) {
+    aa_mil_program p, again;
+    aa_text first = {0}, second = {0};
+    aa_sys_map map;
+    aa_err err = {0};
+    aa_assert(!aa_map_open(&map, path, &err));
+    aa_status st = aa_mil_parse(&p, (const char *)map.data, map.size_bytes, path, &err);
+    aa_sys_map_close(&map);
+    if (st) return;
+    aa_heap_limit(0);                    /* a text in full may be longer than what was read */
+    aa_mil_print(&p, &first);
+    aa_assert(!aa_mil_parse(&again, first.data, first.len, path, &err));
+    aa_mil_print(&again, &second);
+    aa_assert(strcmp(first.data, second.data) == 0);
+    for (int i = 0; i < p.n_funcs; i++) {
+        int *last = calloc((size_t)p.funcs[i]->n_vars + 1, sizeof *last);
+        if (last) (void)aa_mil_liveness(p.funcs[i], last);
+        free(last);
+    }
+    aa_text_release(&first);
+    aa_text_release(&second);
+    aa_mil_release(&p);
+    aa_mil_release(&again);
+}
+
+static void read_blob(const char *path) {
+    aa_sys_map map;
+    aa_err err = {0};
+    aa_assert(!aa_map_open(&map, path, &err));
+    for (uint64_t at = 0; at < map.size_bytes; at += AA_BLOB_ALIGN) {
+        aa_blob_entry e;
+        aa_err why = {0};
+        if (!aa_blob_read(&e, map.data, map.size_bytes, at, path, &why))
+            touch(e.data, e.size_bytes);
+    }
+    aa_sys_map_close(&map);
+}
+
 const fuzz_target fuzz_targets[] = {
     {"safetensors", "model.safetensors", read_safetensors},
     {"gguf", "model.gguf", read_model},
@@ -312,6 +354,8 @@ const fuzz_target fuzz_targets[] = {
     {"peft_weights", "adapter_model.safetensors", read_peft_weights},
     {"adapter", "adapter.gguf", read_adapter},       /* or a sidecar: the contents tell */
     {"ledger", "run.ledger", read_ledger},
+    {"mil", "model.mil", read_mil},
+    {"blob", "weight.bin", read_blob},
     {0}};
 
 const fuzz_target *fuzz_find(const char *name) {
