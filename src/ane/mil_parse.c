@@ -515,6 +515,7 @@ aa_status aa_mil_parse(aa_mil_program *out, const char *text, size_t size, const
                        aa_err *err) {
     aa_mil_program p;
     aa_mil_init(&p, AA_MIL_1_3);
+    if (size == 0) text = "";            /* an empty file may come as NULL */
     parser q = { .at = text, .end = text + size, .name = name, .line = 1, .p = &p };
     if (!program(&q) && !p.err.code) fail(&q, "malformed");
     if (!p.err.code && p.n_funcs == 0) fail(&q, "the program has no function");
