@@ -27,6 +27,19 @@ int64_t aa_mil_elements(const aa_mil_type *t) {
     return n;
 }
 
+bool aa__mil_fits(const aa_mil_type *t) {
+    int64_t n = 1;
+    for (int i = 0; i < t->rank; i++) {
+        if (t->dim[i] > AA_MIL_MAX_ELEMENTS / n) return false;
+        n *= t->dim[i];
+    }
+    return true;
+}
+
+bool aa__mil_real(aa_mil_dtype t) {
+    return t == AA_MIL_FP16 || t == AA_MIL_FP32 || t == AA_MIL_BF16;
+}
+
 uint64_t aa_mil_bytes(const aa_mil_type *t) {
     return ((uint64_t)aa_mil_elements(t) * (uint64_t)dtypes[t->dtype].bits + 7) / 8;
 }

@@ -35,16 +35,17 @@ static bool kind_ok(const work *w, const aa_mil_arg *a, char kind) {
     const aa_mil_literal *l = a->literal ? a->literal : w->f->vars[a->var[0]].constant;
     if (!l) return false;
     if (kind == 's') return l->kind == AA_MIL_TEXT;
-    if (kind == 'I' || kind == 'B') return l->kind == AA_MIL_NUMBERS && l->type.rank <= 1;
-    return l->kind == AA_MIL_NUMBERS && l->n == 1;  /* b i f */
+    if (l->kind != AA_MIL_NUMBERS || (kind != 'f' && aa__mil_real(l->type.dtype))) return false;
+    return kind == 'I' || kind == 'B' ? l->type.rank <= 1 : l->n == 1;
 }
 
 static const char *kind_text(char kind) {
     switch (kind) {
     case 'L': return "a tuple of variables";
     case 's': return "a constant text";
-    case 'I': case 'B': return "a constant list";
-    default: return "a constant scalar";
+    case 'I': case 'B': return "a constant list of whole numbers";
+    case 'f': return "a constant scalar";
+    default: return "a constant scalar, whole or boolean";
     }
 }
 
@@ -115,7 +116,7 @@ static aa_status axes_of(const work *w, int rank, bool *in) {
 static aa_status one(work *w, aa_mil_type t) {
     t.buffer = false;
     t.scalar = t.scalar && t.rank == 0;
-    if (aa_mil_elements(&t) > AA_MIL_MAX_ELEMENTS)
+    if (!aa__mil_fits(&t))
         BAD(w, "'%s' gives more than 2^40 elements", w->op->row->kind);
     w->out[0] = t;
     w->n = 1;

@@ -11,6 +11,10 @@ const char *aa__mil_text(aa_mil_program *p, const char *s, size_t n);
 #define aa__mil_fail(p, ...) \
     do { if (!(p)->err.code) (void)aa_fail(&(p)->err, AA_EFORMAT, __VA_ARGS__); } while (0)
 
+/* Whether it has at most AA_MIL_MAX_ELEMENTS; the product of axes alone could overflow. */
+bool aa__mil_fits(const aa_mil_type *t);
+/* fp16, fp32 and bf16; all others hold whole numbers. */
+bool aa__mil_real(aa_mil_dtype t);
 /* The variable of this name, or -1. */
 int aa__mil_find(const aa_mil_func *f, const char *name, size_t n);
 /* A new variable; the name must be free. -1 after a failure. */

@@ -203,25 +203,31 @@ static bool take_type(parser *q, aa_mil_type *t) {
                : !want(q, ',') || !take_dims(q, t->dim, &t->rank, 1))
         return false;
     if (!want(q, '>')) return false;
-    int64_t n = 1;
-    for (int i = 0; i < t->rank; i++) {
-        if (n > AA_MIL_MAX_ELEMENTS / t->dim[i]) FAIL(q, "a tensor of more than 2^40 elements");
-        n *= t->dim[i];
-    }
+    if (!aa__mil_fits(t)) FAIL(q, "a tensor of more than 2^40 elements");
     if (t->rank == 0 && q->p->dialect == AA_MIL_1_0) t->scalar = true;
     return true;
 }
 
 /* ---- literals -------------------------------------------------------------------------------- */
 
-/* Numbers in nested brackets, up to n; the nesting must be that of the type. */
+/* One number of a literal; whole, and so that doubles hold it exactly, unless the type is real. */
+static bool take_element(parser *q, aa_mil_dtype t, double *out) {
+    const int64_t most = (int64_t)1 << 53;
+    int64_t whole;
+    if (aa__mil_real(t)) return take_number(q, out);
+    if (!take_whole(q, &whole, -most, most)) return false;
+    *out = (double)whole;
+    return true;
+}
+
+/* Numbers in nested brackets; the nesting must be that of the type. */
 static bool take_nested(parser *q, const aa_mil_type *t, int axis, double *out, size_t *at) {
     if (!want(q, '[')) return false;
     for (int64_t i = 0; i < t->dim[axis]; i++) {
         if (i && !want(q, ',')) return false;
-        if (axis + 1 < t->rank ? !take_nested(q, t, axis + 1, out, at)
-                               : !take_number(q, &out[(*at)++]))
-            return false;
+        const bool ok = axis + 1 < t->rank ? take_nested(q, t, axis + 1, out, at)
+                                           : take_element(q, t->dtype, &out[(*at)++]);
+        if (!ok) return false;
     }
     return want(q, ']');
 }
@@ -272,7 +278,7 @@ static bool take_literal(parser *q, aa_mil_literal *out, const aa_mil_type *type
         double *number = aa__mil_alloc(q->p, out->n, sizeof *number);
         if (!number) return false;
         out->number = number;
-        if (type->rank ? !take_nested(q, type, 0, number, &at) : !take_number(q, number))
+        if (type->rank ? !take_nested(q, type, 0, number, &at) : !take_element(q, type->dtype, number))
             return false;
     }
     return want(q, ')');

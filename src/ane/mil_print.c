@@ -36,15 +36,11 @@ static void quoted(const char *s, aa_text *out) {
     aa_text_add(out, "\"");
 }
 
-static bool real(aa_mil_dtype t) {
-    return t == AA_MIL_FP16 || t == AA_MIL_FP32 || t == AA_MIL_BF16;
-}
-
 static void number(aa_mil_dtype t, double v, aa_text *out) {
     char digits[64];
     if (t == AA_MIL_BOOL) {
         aa_text_add(out, v != 0 ? "true" : "false");
-    } else if (real(t)) {
+    } else if (aa__mil_real(t)) {
         (void)aa_number_print(digits, sizeof digits, "%a", v);
         aa_text_add(out, digits);
     } else {

@@ -163,6 +163,10 @@ static void texts_that_are_refused(void **state) {
         {MAIN(X, "fp16 c = const()[val = fp16(1e999)];\n"), "is no number"},
         {MAIN(X, "tensor<fp16, [999999]> c = const()[val = tensor<fp16, [999999]>([1])];\n"),
          "do not fit into what is left"},
+        {MAIN(X, "int32 c = const()[val = int32(0x1p70)];\n"), "whole, -9007199254740992 to"},
+        {MAIN(X, "tensor<fp16, [1, 2, 3]> y = softmax(x = x, axis = fp16(1));\n"), "scalar, whole"},
+        {MAIN("tensor<fp16, [1048576, 1048576, 1]> x, tensor<fp16, [1048576]> w",
+              "tensor<fp16, [1]> y = add(x = x, y = w);\n"), "2^40"},
         {MAIN(X, "string c = const()[val = string(\"abc"), "does not end"},
         {MAIN(X, "tensor<fp16, [4]> c = const()[val = tensor<fp16, [4]>(BLOBFILE(path = "
                  "string(\"p\")))];\n"), "needs path and offset"},
