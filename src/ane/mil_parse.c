@@ -278,8 +278,9 @@ static bool take_literal(parser *q, aa_mil_literal *out, const aa_mil_type *type
         double *number = aa__mil_alloc(q->p, out->n, sizeof *number);
         if (!number) return false;
         out->number = number;
-        if (type->rank ? !take_nested(q, type, 0, number, &at) : !take_element(q, type->dtype, number))
-            return false;
+        const bool ok = type->rank ? take_nested(q, type, 0, number, &at)
+                                   : take_element(q, type->dtype, number);
+        if (!ok) return false;
     }
     return want(q, ')');
 }
