@@ -105,6 +105,7 @@ extern const cli_command cli_train, cli_plan, cli_generate, cli_eval, cli_conver
     cli_info, cli_verify, cli_report, cli_tokenizer_train, cli_tokenizer_encode,
     cli_tokenizer_decode, cli_tokenizer_convert, cli_tokenizer_chat, cli_data_tokenize,
     cli_data_inspect, cli_data_stories, cli_data_batches, cli_bench_step, cli_bench_gemm,
-    cli_bench_decode, cli_zo_replay, cli_zo_verify, cli_zo_merge, cli_zo_compact;
+    cli_bench_decode, cli_zo_replay, cli_zo_verify, cli_zo_merge, cli_zo_compact,
+    cli_ane_lint, cli_ane_explain;
 
 #endif

@@ -14,7 +14,7 @@ static const cli_command *const commands[] = {
     &cli_convert, &cli_fetch, &cli_tokenizer_train, &cli_tokenizer_encode, &cli_tokenizer_decode,
     &cli_tokenizer_convert, &cli_tokenizer_chat,
     &cli_data_tokenize, &cli_data_inspect, &cli_data_stories, &cli_data_batches,
-    &cli_bench_step, &cli_bench_gemm, &cli_bench_decode,
+    &cli_bench_step, &cli_bench_gemm, &cli_bench_decode, &cli_ane_lint, &cli_ane_explain,
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 #include "ane/blob.h"
+#include "ane/check.h"
+#include "ane/cost.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
@@ -301,6 +303,20 @@ static void read_ledger(const char *path) {
 
 /* ---- programs of the Neural Engine ----------------------------------------------------------- */
 
+static void look_at(const aa_mil_program *p, size_t nth, aa_ane_profile profile) {
+    aa_ane_findings all = {0};
+    aa_ane_work work;
+    aa_err err = {0};
+    size_t n;
+    const aa_ane_chip *chips = aa_ane_chips(&n), *chip = &chips[nth < n ? nth : n - 1];
+    aa_assert(!aa_ane_check(&all, p, chip, profile, NULL, &err));
+    for (int i = 0; i < p->n_funcs; i++) {
+        aa_ane_work_of(&work, p->funcs[i], chip);
+        aa_assert(work.flop >= 0 && work.port_bytes >= 0);
+    }
+    aa_ane_findings_release(&all);
+}
+
 /* What is read prints to a text that is read to the same text. */
 static void read_mil(const char *path) {
     aa_mil_program p, again;
@@ -321,6 +337,8 @@ static void read_mil(const char *path) {
         if (last) (void)aa_mil_liveness(p.funcs[i], last);
         free(last);
     }
+    look_at(&p, 0, AA_ANE_LEGACY);
+    look_at(&p, SIZE_MAX, AA_ANE_STRICT);
     aa_text_release(&first);
     aa_text_release(&second);
     aa_mil_release(&p);
