@@ -280,6 +280,19 @@ uint64_t aa_zo_size_bytes(const aa_zo *z) { return z->arena.used_bytes; }
 uint64_t aa_zo_next_step(const aa_zo *z) { return z->now.next_step; }
 size_t aa_zo_raw_size(const aa_zo *z) { return z->per_group; }
 
+static bool check_is_due(const aa_zo *z) {
+    return z->config.check && z->now.next_step % (uint64_t)z->config.check == 0;
+}
+
+static aa_status write_check(aa_zo *z, aa_err *err) {
+    aa_ledger_record r = {.kind = AA_LEDGER_CHECK, .step = z->now.next_step - 1};
+    z->owes_check = false;
+    r.check = aa_zo_digest(z);
+    return aa_ledger_write(z->ledger, &r, err);
+}
+
+void aa__zo_owe_check(aa_zo *z) { z->owes_check = check_is_due(z); }
+
 aa_status aa_zo_attach(aa_zo *z, aa_ledger *ledger, aa_err *err) {
     size_t largest = 2 * z->total * sizeof(float);
     for (size_t i = 0; i < z->space->n_rows; i++) {
@@ -288,7 +301,9 @@ aa_status aa_zo_attach(aa_zo *z, aa_ledger *ledger, aa_err *err) {
             largest = most(largest, aa_tensor_size(t) + t->rows * sizeof(float));
     }
     z->ledger = ledger;
-    return ledger ? aa__ledger_reserve(ledger, largest, err) : AA_OK;
+    if (!ledger) return AA_OK;
+    AA_TRY(aa__ledger_reserve(ledger, largest, err));
+    return z->owes_check ? write_check(z, err) : AA_OK;
 }
 
 void aa_zo_share(aa_zo *z, size_t first, size_t n) {
@@ -516,14 +531,6 @@ static aa_status record(aa_zo *z, const aa_ledger_step *step, aa_err *err) {
     return z->ledger ? aa_ledger_write(z->ledger, &r, err) : AA_OK;
 }
 
-static aa_status check(aa_zo *z, aa_err *err) {
-    aa_ledger_record r = {.kind = AA_LEDGER_CHECK, .step = z->now.next_step - 1};
-    if (!z->ledger || !z->config.check || z->now.next_step % (uint64_t)z->config.check)
-        return AA_OK;
-    r.check = aa_zo_digest(z);
-    return aa_ledger_write(z->ledger, &r, err);
-}
-
 double aa__zo_shown_rate(const aa_zo *z, double factor) {
     return factor * z->backoff * (z->config.rho > 0 ? z->config.rho : z->config.lr);
 }
@@ -552,7 +559,7 @@ aa_status aa_zo_update(aa_zo *z, double factor, aa_zo_report *out, aa_err *err) 
     AA_TRY(record(z, &step, err));
     aa__zo_apply(z, &step);
     AA_TRY(follow_gradient(z, step.data, factor, err));
-    AA_TRY(check(z, err));
+    if (z->ledger && check_is_due(z)) AA_TRY(write_check(z, err));
     if (z->config.guard && z->now.next_step % (uint64_t)z->config.guard == 0) aa__zo_keep(z);
     return AA_OK;
 }

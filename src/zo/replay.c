@@ -89,6 +89,7 @@ static aa_status play_step(aa_zo_playback *p, const aa_ledger_record *r, aa_zo_r
     *out = aa__zo_report(z, s);
     out->sequence_forwards = forwards(p);
     aa__zo_apply(z, s);
+    aa__zo_owe_check(z);
     if (z->config.guard && z->now.next_step % (uint64_t)z->config.guard == 0) aa__zo_keep(z);
     p->n_bases = 0;
     p->has_estimate = false;
@@ -106,6 +107,7 @@ static aa_status play_rewind(aa_zo_playback *p, const aa_ledger_record *r, aa_zo
     out->sequence_forwards = forwards(p);
     out->new_basis = p->n_bases > 0;
     aa__zo_go_back(z);
+    z->owes_check = false;
     z->now.next_step++;
     z->backoff = r->rewind.factor;
     z->n_backoffs++;
@@ -143,6 +145,7 @@ static aa_status play(aa_zo_playback *p, const aa_ledger_record *r, aa_zo_report
         return AA_OK;
     case AA_LEDGER_CHECK:
         p->done.checks++;
+        p->z->owes_check = false;
         if (aa_digest_equal(r->check, aa_zo_digest(p->z))) return AA_OK;
         return aa_fail(err, AA_ECORRUPT,
                        "'%s': record %u: after step %llu the weights are not those of the run",

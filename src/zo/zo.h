@@ -77,7 +77,8 @@ uint64_t aa_zo_next_step(const aa_zo *z);   /* 0 in the beginning */
 /* Of all rows that the engine writes, in the table's order. */
 aa_digest aa_zo_digest(const aa_zo *z);
 /* From now on steps are recorded; NULL: no more. The ledger is borrowed, and gets room for the
- * largest record, so that steps need no memory. */
+ * largest record, so that steps need no memory. A digest that a killed run no longer wrote behind
+ * its last step is written first. */
 aa_status aa_zo_attach(aa_zo *z, aa_ledger *ledger, aa_err *err) AA_MUST_USE;
 /* This process measures groups first .. first + n - 1 of the config's; others are gathered. */
 void aa_zo_share(aa_zo *z, size_t first, size_t n);

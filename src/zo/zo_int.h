@@ -48,6 +48,7 @@ struct aa_zo {
     bool has_kept;
     uint64_t basis_step;                  /* of the newest basis */
     double backoff; int n_backoffs;
+    bool owes_check;                     /* the record ends before the check of its last step */
     size_t first_group, n_groups;         /* this process's */
     aa_zo_broadcast *broadcast; void *broadcast_ctx;       /* or NULL */
     size_t total, per_group;              /* directions of a step; floats of a group in raw */
@@ -84,6 +85,8 @@ size_t aa__zo_present(const aa_zo_config *c, const unsigned char *present);
 /* Of the coming step; step NULL: of one that is taken back. */
 aa_zo_report aa__zo_report(aa_zo *z, const aa_ledger_step *step);
 double aa__zo_shown_rate(const aa_zo *z, double factor);
+/* After a step that is played back: whether its check must follow. */
+void aa__zo_owe_check(aa_zo *z);
 /* Coordinates in the generator of direction i of those that begin at `first` in this step. */
 typedef struct zo_place { uint32_t step, stream; } zo_place;
 zo_place aa__zo_place(const aa_zo *z, uint32_t first, uint32_t i);

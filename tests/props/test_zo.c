@@ -13,7 +13,7 @@
 typedef struct kind { const char *name, *settings; bool core, hybrid; double within; } kind;
 static const kind kinds[] = {
     {"auto", "rho=1e-2", false, false, 0.9},
-    {"auto", "rho=1e-2 refresh=7", false, false, 0.9},
+    {"auto", "rho=1e-2 refresh=7 check=3", false, false, 0.9},
     {"auto", "rho=1e-2 update=momentum groups=2 streams=8 norms=yes", false, false, 0.9},
     {"auto", "rho=1e-2 pool=40 law=normal", false, false, 0.9},
     {"mezo", "lr=1e-1", false, false, 0.95},
