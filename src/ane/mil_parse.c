@@ -132,7 +132,8 @@ static const char *take_string(parser *q) {
     if (!copy) return NULL;
     for (size_t i = 0; i < size; i++) {
         if (from[i] == '\\') i++;
-        if (from[i] == 0) fail(q, "a text in quotes holds a zero byte");
+        if (from[i] == 0 || from[i] == '\n')
+            fail(q, "a text in quotes holds a zero byte or a line break");
         copy[n++] = from[i];
     }
     q->at++;
