@@ -507,9 +507,26 @@ static aa_status rule_CAST(work *w) {
     return one(w, t);
 }
 
+/* Scales are one for all, one per place of an axis, or one per block of each axis. */
+static aa_status blocks(const work *w, const char *key, const aa_mil_type *t) {
+    const aa_mil_type *s = type_of(w, key);
+    if (!s || aa_mil_elements(s) == 1) return AA_OK;
+    bool ok = s->rank == t->rank;
+    for (int d = 0; d < t->rank && ok; d++) ok = t->dim[d] % s->dim[d] == 0;
+    if (!ok && s->rank == 1) {
+        int axis;
+        AA_TRY(axis_of(w, t->rank, 0, &axis));
+        ok = s->dim[0] == t->dim[axis];
+    }
+    if (!ok) BAD(w, "'%s' of '%s' fits no axis and no blocks of the input", key, w->op->row->kind);
+    return AA_OK;
+}
+
 static aa_status rule_QUANTIZE(work *w) {
     aa_mil_type t = *type_of(w, "input");
     const char *to = aa_mil_arg_text(w->f, w->op, "output_dtype", "");
+    AA_TRY(blocks(w, "scale", &t));
+    AA_TRY(blocks(w, "zero_point", &t));
     if (!dtype_named(to, &t.dtype) || (t.dtype != AA_MIL_INT8 && t.dtype != AA_MIL_UINT8))
         BAD(w, "'quantize' to '%.20s': int8 or uint8", to);
     return one(w, t);
@@ -521,6 +538,9 @@ static aa_status rule_DEQUANTIZE(work *w) {
     char input[32];
     (void)snprintf(input, sizeof input, "%.*s", (int)(key - w->op->row->args), w->op->row->args);
     aa_mil_type t = *type_of(w, input);
+    AA_TRY(blocks(w, "scale", &t));
+    AA_TRY(blocks(w, "zero_point", &t));
+    AA_TRY(blocks(w, "offset", &t));
     t.dtype = type_of(w, "scale")->dtype;
     return one(w, t);
 }
@@ -536,6 +556,9 @@ static aa_status rule_LUT(work *w) {
         if (n > AA_MIL_MAX_RANK) BAD(w, "'constexpr_lut_to_dense' to rank %d", n);
         t = aa_mil_tensor(lut->dtype, n, shape);
     }
+    bool ok = lut->rank == 1 || lut->rank == t.rank + 2;
+    for (int d = 0; d < t.rank && lut->rank > 1 && ok; d++) ok = t.dim[d] % lut->dim[d] == 0;
+    if (!ok) BAD(w, "'constexpr_lut_to_dense' needs one lut, or one [..., entries, 1] per block");
     t.dtype = lut->dtype;
     return one(w, t);
 }
@@ -548,6 +571,11 @@ static aa_status rule_SDPA(work *w) {
         v->dim[r - 2] != k->dim[r - 2])
         BAD(w, "'scaled_dot_product_attention' needs query [..., L, E], key [..., S, E], value "
             "[..., S, EV]");
+    for (int d = 0; d < r - 2; d++)
+        if (k->dim[d] != v->dim[d] || q.dim[d] % k->dim[d] ||
+            (d < r - 3 && q.dim[d] != k->dim[d]))
+            BAD(w, "'scaled_dot_product_attention': axis %d is %lld, %lld and %lld", d,
+                (long long)q.dim[d], (long long)k->dim[d], (long long)v->dim[d]);
     q.dim[r - 1] = v->dim[r - 1];
     return one(w, q);
 }
